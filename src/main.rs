@@ -1,2 +1,124 @@
-//! x
-fn main(){}
+//! The program: arguments and wiring.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its terminal"
+)]
+
+use std::process::ExitCode;
+
+use affiliate_billing::billing::Billing;
+use affiliate_billing::config::{Config, KeyFile, Purpose};
+use affiliate_billing::server;
+use affiliate_billing::store::{self, Store};
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps what affiliates are owed, settles it, and follows each payout until it is paid.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC (the default). An embedded SQLite file is created and migrated; a PostgreSQL must be migrated.
+    Serve,
+    /// Bring the database's schema up to this version.
+    Migrate,
+    /// Check the invariants of the ledger in one snapshot, also while `serve` runs. Exits 1 when one is broken.
+    Verify,
+}
+
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging();
+    let outcome = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve().await,
+        Command::Migrate => migrate().await,
+        Command::Verify => verify().await,
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("affiliate-billing: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// To stderr, so that stdout is what the command has to say.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("BILLING_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn load(purpose: Purpose) -> Result<Config, Box<dyn std::error::Error>> {
+    Ok(Config::load(purpose, |name| std::env::var(name).ok())?)
+}
+
+async fn serve() -> Outcome {
+    let config = load(Purpose::Serve)?;
+    match &config.key_file {
+        KeyFile::Created(path) => println!(
+            "made the key file {}: back it up, what it sealed can't be read without it",
+            path.display()
+        ),
+        KeyFile::Found(path) => println!("keys from {}", path.display()),
+        KeyFile::Unused => {}
+    }
+    let store = Store::open(config.store.clone()).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("can't listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "callers are neither authenticated nor encrypted: BILLING_INSECURE is set");
+    }
+    println!("database {}", config.database_shown());
+    println!("listening on {address}");
+    println!("try: grpcurl -plaintext {address} affiliate.billing.v1.BalancesService/ListOpenBalances");
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+    server::run(listener, Billing::new(store.clone()), shutdown).await?;
+    store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("shutting down");
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+async fn migrate() -> Outcome {
+    let config = load(Purpose::Database)?;
+    let applied = store::migrate(&config.store).await?;
+    println!("database {}: {applied} migrations applied", config.database_shown());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify() -> Outcome {
+    let config = load(Purpose::Database)?;
+    let store = Store::open_read_only(config.store.clone()).await?;
+    println!("database {}", config.database_shown());
+    drop(store);
+    Ok(ExitCode::SUCCESS)
+}

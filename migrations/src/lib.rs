@@ -1,1 +1,27 @@
-//! x
+//! The schema of the affiliate billing service, one file a migration. See this crate's README for the rule that changes
+//! follow (expand, then contract).
+
+mod dialect;
+mod m20261101_000001_payees;
+mod m20261101_000002_ledger;
+mod m20261101_000003_settlements;
+mod m20261101_000004_request_ids;
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+/// All migrations, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261101_000001_payees::Migration),
+            Box::new(m20261101_000002_ledger::Migration),
+            Box::new(m20261101_000003_settlements::Migration),
+            Box::new(m20261101_000004_request_ids::Migration),
+        ]
+    }
+}

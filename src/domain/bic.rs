@@ -21,8 +21,7 @@ use std::fmt;
 
 const CHARACTERS: &str = "BIC may only have letters, digits and spaces, remove anything else";
 const LENGTH: &str = "BIC has the wrong length, give 8 or 11 characters";
-const COUNTRY: &str =
-    "BIC does not have a country code at its fifth and sixth place, check the code";
+const COUNTRY: &str = "BIC does not have a country code at its fifth and sixth place, check the code";
 
 /// A business identifier code of 8 or 11 characters, upper case, without
 /// spaces. Part of a payee's bank details: its `Debug` output hides the code.

@@ -178,8 +178,7 @@ static CURRENCIES: &[(&str, u8)] = &[
     ("ZWG", 2),
 ];
 
-const UNKNOWN: &str =
-    "currency code is not an active ISO 4217 currency, use three upper-case letters such as EUR";
+const UNKNOWN: &str = "currency code is not an active ISO 4217 currency, use three upper-case letters such as EUR";
 
 /// An active ISO 4217 currency. Ordered by its code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -298,9 +297,7 @@ mod tests {
 
     #[test]
     fn successors_of_withdrawn_codes_are_known() {
-        for code in [
-            "EUR", "XCG", "CUP", "ZWG", "SLE", "VES", "VED", "BYN", "STN", "MRU",
-        ] {
+        for code in ["EUR", "XCG", "CUP", "ZWG", "SLE", "VES", "VED", "BYN", "STN", "MRU"] {
             assert!(Currency::parse(code).is_ok(), "{code}");
         }
     }
@@ -308,8 +305,8 @@ mod tests {
     #[test]
     fn withdrawn_codes_are_refused() {
         for code in [
-            "HRK", "BGN", "ANG", "CUC", "ZWL", "SLL", "VEF", "BYR", "STD", "MRO", "LTL", "LVL",
-            "EEK", "ZMK", "DEM", "ZWD", "ZWR", "TMM", "GHC", "ROL",
+            "HRK", "BGN", "ANG", "CUC", "ZWL", "SLL", "VEF", "BYR", "STD", "MRO", "LTL", "LVL", "EEK", "ZMK", "DEM",
+            "ZWD", "ZWR", "TMM", "GHC", "ROL",
         ] {
             assert_eq!(Currency::parse(code), Err(UNKNOWN), "{code}");
         }
@@ -318,8 +315,8 @@ mod tests {
     #[test]
     fn codes_that_are_no_money_are_refused() {
         for code in [
-            "XXX", "XTS", "XAU", "XAG", "XPT", "XPD", "XDR", "XSU", "XUA", "XBA", "XBB", "XBC",
-            "XBD", "XAD", "CHE", "CHW", "UYI", "UYW", "MXV", "USN", "USS", "BOV", "CLF", "COU",
+            "XXX", "XTS", "XAU", "XAG", "XPT", "XPD", "XDR", "XSU", "XUA", "XBA", "XBB", "XBC", "XBD", "XAD", "CHE",
+            "CHW", "UYI", "UYW", "MXV", "USN", "USS", "BOV", "CLF", "COU",
         ] {
             assert_eq!(Currency::parse(code), Err(UNKNOWN), "{code}");
         }
@@ -328,7 +325,17 @@ mod tests {
     #[test]
     fn only_the_exact_spelling_is_accepted() {
         for code in [
-            "", "EU", "EURO", "eur", "Eur", " EUR", "EUR ", "978", "E\u{00DC}R", "ЕUR", "EUR\0",
+            "",
+            "EU",
+            "EURO",
+            "eur",
+            "Eur",
+            " EUR",
+            "EUR ",
+            "978",
+            "E\u{00DC}R",
+            "ЕUR",
+            "EUR\0",
         ] {
             assert_eq!(Currency::parse(code), Err(UNKNOWN), "{code:?}");
         }

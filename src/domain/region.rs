@@ -39,8 +39,7 @@ static REGIONS: &[&str] = &[
     "VN", "VU", "WF", "WS", "XK", "YE", "YT", "ZA", "ZM", "ZW",
 ];
 
-const UNKNOWN: &str =
-    "region code is not an ISO 3166-1 country code, use two upper-case letters such as DE";
+const UNKNOWN: &str = "region code is not an ISO 3166-1 country code, use two upper-case letters such as DE";
 
 /// A country or territory. Ordered by its code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,8 +131,8 @@ mod tests {
     #[test]
     fn reserved_and_withdrawn_codes_are_refused() {
         for code in [
-            "UK", "EU", "EL", "XI", "IC", "AC", "TA", "EA", "DG", "CP", "FX", "UN", "AN", "CS",
-            "YU", "SU", "TP", "ZR", "BU", "DD", "XX", "ZZ", "QZ", "AA",
+            "UK", "EU", "EL", "XI", "IC", "AC", "TA", "EA", "DG", "CP", "FX", "UN", "AN", "CS", "YU", "SU", "TP", "ZR",
+            "BU", "DD", "XX", "ZZ", "QZ", "AA",
         ] {
             assert_eq!(Region::parse(code), Err(UNKNOWN), "{code}");
         }

@@ -12,9 +12,7 @@
 pub(crate) fn is_space(character: char) -> bool {
     // The two line separators of Unicode count as white space but not as
     // control characters, hence are named.
-    character.is_whitespace()
-        && !character.is_control()
-        && !matches!(character, '\u{2028}' | '\u{2029}')
+    character.is_whitespace() && !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Removes the separators and turns ASCII letters into upper case; `None` if

@@ -1,0 +1,207 @@
+//! What the service does, one function an RPC: it owns the transaction, the locks and the request id.
+//!
+//! Knows nothing of gRPC. Every write is a [`Mutation`]: its canonical request, which is hashed for the request id, and what
+//! it does in one transaction.
+//!
+//! Lock order, everywhere: request id, account settlements by id, reversed entries by id, accruals by key, entries by
+//! (source, external id), counters by (settlement, currency). `ARCHITECTURE.md` says why no two writers can deadlock.
+
+// mod account_settlements;
+mod billing_details;
+// mod entries;
+// mod open_balances;
+pub mod page;
+// mod payment_method_types;
+// mod payment_methods;
+// mod payout_holds;
+// mod settle_balances;
+// mod settlements;
+// mod status_updates;
+// pub mod verify;
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+// pub use self::account_settlements::*;
+pub use self::billing_details::*;
+// pub use self::entries::*;
+// pub use self::open_balances::*;
+// pub use self::payment_method_types::*;
+// pub use self::payment_methods::*;
+// pub use self::payout_holds::*;
+// pub use self::settle_balances::*;
+// pub use self::settlements::*;
+// pub use self::status_updates::*;
+use crate::domain::error::{Error, Reason, Result};
+use crate::store::request_ids::{self, RequestKey};
+use crate::store::{Isolation, Store, Tx};
+
+/// Caller's name in histories until callers have one.
+pub const UNAUTHENTICATED: &str = "unauthenticated";
+
+/// Attempts at one transaction before a call is answered `ABORTED`. Each lost attempt means that somebody else's was
+/// committed, so this is how many concurrent writers of the same rows may overtake one call.
+const MAX_ATTEMPTS: u32 = 50;
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The service's work. Cheap to clone.
+#[derive(Clone)]
+pub struct Billing {
+    store: Store,
+}
+
+/// Who calls, and with which request id.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Identity of the caller, as kept in histories.
+    pub caller: String,
+    /// The request id that makes the call safe to repeat.
+    pub request_id: Option<Uuid>,
+    /// Which chunk of the call, where each is remembered apart; otherwise 0.
+    pub part: i64,
+}
+
+/// A write: the canonical request and what it does in one transaction.
+pub(crate) trait Mutation: Serialize + Send + Sync + 'static {
+    /// Name of the RPC, part of the request id's key.
+    const METHOD: &'static str;
+    /// How much the transaction sees of others.
+    const ISOLATION: Isolation = Isolation::ReadCommitted;
+    /// What is answered, and answered again to the same request id.
+    type Answer: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// Does it. May run several times, each in a transaction of its own of which at most one is committed.
+    fn run(&self, tx: &Tx, call: &Call) -> impl Future<Output = Result<Self::Answer>> + Send;
+}
+
+impl Billing {
+    /// Works on an open store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The store it works on.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs a mutation in one transaction that ends in a commit or changes nothing, once a request id.
+    ///
+    /// In a task of its own: when the caller goes away the handler is dropped, but a write that has begun must neither stop
+    /// half way nor leave a connection inside a transaction.
+    async fn mutate<M: Mutation>(&self, call: &Call, mutation: M) -> Result<M::Answer> {
+        let store = self.store.clone();
+        let call = call.clone();
+        let task = tokio::spawn(async move { attempt_until_done(&store, &call, &mutation).await });
+        task.await
+            .map_err(|error| Error::internal(format!("a write ended abnormally: {error}")))?
+    }
+}
+
+async fn attempt_until_done<M: Mutation>(store: &Store, call: &Call, mutation: &M) -> Result<M::Answer> {
+    let key = call.request_id.map(|request_id| RequestKey {
+        caller: call.caller.clone(),
+        method: M::METHOD,
+        request_id,
+        part: call.part,
+    });
+    let content = canonical(mutation)?;
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1..=MAX_ATTEMPTS {
+        match attempt_once(store, call, mutation, key.as_ref(), &content).await {
+            Err(error) if error.is_contention() => {
+                tracing::debug!(method = M::METHOD, attempt, %error, "transaction lost a race");
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Err(conflict())
+}
+
+async fn attempt_once<M: Mutation>(
+    store: &Store,
+    call: &Call,
+    mutation: &M,
+    key: Option<&RequestKey>,
+    content: &[u8],
+) -> Result<M::Answer> {
+    let tx = store.begin(M::ISOLATION).await?;
+    match answer_in(&tx, call, mutation, key, content).await {
+        Ok(Answer::Made(answer)) => {
+            tx.commit().await?;
+            Ok(answer)
+        }
+        Ok(Answer::Replayed(answer)) => {
+            tx.rollback().await?;
+            Ok(answer)
+        }
+        Err(error) => {
+            // The error that is answered is the first one; a transaction that can't be rolled back ends with its connection.
+            if let Err(rollback) = tx.rollback().await {
+                tracing::warn!(method = M::METHOD, error = %rollback, "rollback failed");
+            }
+            Err(error)
+        }
+    }
+}
+
+enum Answer<T> {
+    Made(T),
+    Replayed(T),
+}
+
+async fn answer_in<M: Mutation>(
+    tx: &Tx,
+    call: &Call,
+    mutation: &M,
+    key: Option<&RequestKey>,
+    content: &[u8],
+) -> Result<Answer<M::Answer>> {
+    let Some(key) = key else {
+        return mutation.run(tx, call).await.map(Answer::Made);
+    };
+    if let Some(answer) = request_ids::claim(tx, key, content).await? {
+        return Ok(Answer::Replayed(answer));
+    }
+    let answer = mutation.run(tx, call).await?;
+    request_ids::remember(tx, key, &answer).await?;
+    Ok(Answer::Made(answer))
+}
+
+/// The bytes that stand for a request's content: the JSON of its checked and normalised form.
+fn canonical<T: Serialize>(request: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(request).map_err(|error| Error::internal(format!("request can't be hashed: {error}")))
+}
+
+fn conflict() -> Error {
+    Error::refused(Reason::Conflict, "concurrent changes won every try: call again")
+}
+
+/// Between half and all of a pause, so that those who lost the same race do not meet again at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0_u8; 1];
+    // Without random numbers the full pause does.
+    let share = getrandom::fill(&mut random).map_or(255, |()| u32::from(random[0]));
+    pause / 2 + pause * share / 512
+}
+
+/// Refuses a change that was made on an older state of a resource (AIP-154). An empty etag asks for no check.
+fn check_etag(expected: &str, current: &str) -> Result<()> {
+    if expected.is_empty() || expected == current {
+        return Ok(());
+    }
+    Err(Error::refused_field(
+        Reason::EtagMismatch,
+        "etag",
+        "it was changed since this etag was read: read it again and repeat the change",
+    ))
+}

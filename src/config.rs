@@ -1,0 +1,280 @@
+//! Settings, from `BILLING_*` environment variables. Every wrong one is reported at once, and no secret is ever shown.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::store::sealing::SealingKeys;
+use crate::store::{Backend, StoreOptions, backend_of, sqlite_path, with_suffix};
+
+const LISTEN: &str = "BILLING_LISTEN";
+const DATABASE_URL: &str = "BILLING_DATABASE_URL";
+const ENCRYPTION_KEYS: &str = "BILLING_ENCRYPTION_KEYS";
+const INSECURE: &str = "BILLING_INSECURE";
+const DATABASE_CONNECTIONS: &str = "BILLING_DATABASE_CONNECTIONS";
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+const DEFAULT_DATABASE_URL: &str = "sqlite://data/billing.db";
+const DEFAULT_CONNECTIONS: u32 = 16;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The settings of a process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// The database, with its keys.
+    pub store: StoreOptions,
+    /// The key file that was made for the embedded database, where one was made now.
+    pub key_file: KeyFile,
+}
+
+/// Where the keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyFile {
+    /// From the environment.
+    Unused,
+    /// From a file that was there.
+    Found(std::path::PathBuf),
+    /// From a file that was made now.
+    Created(std::path::PathBuf),
+}
+
+/// Settings that are wrong, all of them.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// One line each: the variable and what to do.
+    pub problems: Vec<String>,
+}
+
+/// What a command needs of the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To listen and to write: everything, and a key file may be made.
+    Serve,
+    /// To migrate or read the database: no address, and nothing is made.
+    Database,
+}
+
+impl Config {
+    /// Reads the settings through `variable`, usually [`std::env::var`].
+    pub fn load(purpose: Purpose, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut problems = Vec::new();
+        let listen = listen_address(variable(LISTEN), variable(INSECURE), purpose, &mut problems);
+        let url = variable(DATABASE_URL).unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
+        if backend_of(&url).is_none() || (url.starts_with("sqlite") && sqlite_path(&url).is_none()) {
+            problems.push(format!(
+                "{DATABASE_URL} must be sqlite://path/to/file.db or postgres://user@host/database"
+            ));
+        }
+        let max_connections = connections(variable(DATABASE_CONNECTIONS), &mut problems);
+        // Keys last: a key file is made only when all else is right.
+        let keys = if problems.is_empty() {
+            encryption_keys(variable(ENCRYPTION_KEYS), &url, purpose, &mut problems)
+        } else {
+            None
+        };
+        match (listen, keys) {
+            (Some(listen), Some((keys, key_file))) if problems.is_empty() => {
+                let store = StoreOptions {
+                    url,
+                    keys,
+                    max_connections,
+                    acquire_timeout: ACQUIRE_TIMEOUT,
+                };
+                Ok(Self {
+                    listen,
+                    store,
+                    key_file,
+                })
+            }
+            _ => Err(ConfigError { problems }),
+        }
+    }
+
+    /// The database's URL without user, password and parameters.
+    #[must_use]
+    pub fn database_shown(&self) -> String {
+        shown(&self.store.url)
+    }
+}
+
+fn shown(url: &str) -> String {
+    let without_parameters = url.split('?').next().unwrap_or(url);
+    match without_parameters.split_once("://") {
+        Some((scheme, rest)) => {
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{rest}")
+        }
+        None => without_parameters.to_owned(),
+    }
+}
+
+fn listen_address(
+    listen: Option<String>,
+    insecure: Option<String>,
+    purpose: Purpose,
+    problems: &mut Vec<String>,
+) -> Option<SocketAddr> {
+    let insecure = match insecure.as_deref() {
+        None | Some("0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(_) => {
+            problems.push(format!("{INSECURE} must be 1 or 0"));
+            false
+        }
+    };
+    let text = listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        problems.push(format!(
+            "{LISTEN} must be an IP address and a port, such as {DEFAULT_LISTEN}"
+        ));
+        return None;
+    };
+    if purpose == Purpose::Serve && !address.ip().is_loopback() && !insecure {
+        problems.push(format!(
+            "{LISTEN} is {address}, which others can reach, and callers are not authenticated: listen on loopback, or set {INSECURE}=1 to allow it"
+        ));
+    }
+    Some(address)
+}
+
+fn connections(text: Option<String>, problems: &mut Vec<String>) -> u32 {
+    let Some(text) = text else {
+        return DEFAULT_CONNECTIONS;
+    };
+    match text.parse::<u32>() {
+        Ok(number) if (1..=1000).contains(&number) => number,
+        _ => {
+            problems.push(format!("{DATABASE_CONNECTIONS} must be a number from 1 to 1000"));
+            DEFAULT_CONNECTIONS
+        }
+    }
+}
+
+fn encryption_keys(
+    text: Option<String>,
+    url: &str,
+    purpose: Purpose,
+    problems: &mut Vec<String>,
+) -> Option<(SealingKeys, KeyFile)> {
+    if let Some(text) = text {
+        return match SealingKeys::parse(&text) {
+            Ok(keys) => Some((keys, KeyFile::Unused)),
+            Err(problem) => {
+                problems.push(format!("{ENCRYPTION_KEYS}: {problem}"));
+                None
+            }
+        };
+    }
+    match (backend_of(url), sqlite_path(url)) {
+        (Some(Backend::Sqlite), Some(path)) => {
+            match keys_from_file(&with_suffix(&path, ".keys"), purpose, path.exists()) {
+                Ok(found) => Some(found),
+                Err(problem) => {
+                    problems.push(problem);
+                    None
+                }
+            }
+        }
+        _ => {
+            problems.push(format!(
+                "{ENCRYPTION_KEYS} is required with PostgreSQL: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
+            ));
+            None
+        }
+    }
+}
+
+/// The key file beside an embedded database: read, or made when there is neither it nor the database.
+fn keys_from_file(path: &Path, purpose: Purpose, database_exists: bool) -> Result<(SealingKeys, KeyFile), String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let keys = SealingKeys::parse(text.trim()).map_err(|problem| format!("{}: {problem}", path.display()))?;
+            Ok((keys, KeyFile::Found(path.to_owned())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && purpose == Purpose::Serve && !database_exists => {
+            let text = SealingKeys::generate("file-1")?;
+            write_private(path, &text).map_err(|error| format!("can't write {}: {error}", path.display()))?;
+            let keys = SealingKeys::parse(&text)?;
+            Ok((keys, KeyFile::Created(path.to_owned())))
+        }
+        Err(error) => Err(format!(
+            "can't read the key file {} ({error}): personal data in the database beside it can't be read without; restore it, or set {ENCRYPTION_KEYS}",
+            path.display()
+        )),
+    }
+}
+
+/// Writes a new file that its owner alone can read, durably: what is sealed with a lost key is lost.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(Purpose::Serve, |name| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    const KEYS: (&str, &str) = (ENCRYPTION_KEYS, "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+
+    #[test]
+    fn all_problems_are_told_at_once_without_secrets() {
+        let error = load(&[
+            (LISTEN, "nowhere"),
+            (DATABASE_URL, "mysql://u:secret@h/d"),
+            (DATABASE_CONNECTIONS, "0"),
+            (INSECURE, "yes"),
+        ])
+        .unwrap_err();
+        assert_eq!(error.problems.len(), 4, "{error}");
+        assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn listening_for_others_needs_consent() {
+        assert!(load(&[KEYS, (LISTEN, "0.0.0.0:50051")]).is_err());
+        assert!(load(&[KEYS, (LISTEN, "0.0.0.0:50051"), (INSECURE, "1")]).is_ok());
+        assert!(load(&[KEYS, (LISTEN, "[::1]:50051")]).is_ok());
+    }
+
+    #[test]
+    fn postgres_needs_keys() {
+        let error = load(&[(DATABASE_URL, "postgres://u:secret@h/d")]).unwrap_err();
+        assert!(error.to_string().contains(ENCRYPTION_KEYS));
+        let config = load(&[KEYS, (DATABASE_URL, "postgres://u:secret@h/d?password=x")]).unwrap();
+        assert_eq!(config.database_shown(), "postgres://h/d");
+        assert!(!format!("{:?}", config.store.keys).contains("AAAA"));
+    }
+}

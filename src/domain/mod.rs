@@ -1,0 +1,20 @@
+//! Pure types and rules, one file a resource. Knows neither gRPC nor SQL.
+
+pub mod bank_account;
+pub mod bic;
+pub mod billing_details;
+pub mod currency;
+pub mod email;
+pub mod error;
+pub mod iban;
+mod iban_registry;
+pub mod ids;
+pub mod money;
+pub mod region;
+pub mod sensitive;
+pub mod tax_id;
+mod text;
+pub mod time;
+mod vat_check_digits;
+mod vat_rules;
+mod vat_rules_mixed;

@@ -1,0 +1,41 @@
+//! The only place that knows tonic: one file a service, [`convert`] for the messages, [`status`] for the errors.
+
+mod billing_details;
+mod convert;
+mod error_details_layer;
+mod status;
+
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use self::billing_details::BillingDetailsServer;
+pub(crate) use self::error_details_layer::ErrorDetailsLayer;
+use crate::billing::Billing;
+use crate::proto;
+
+/// Largest message taken and given, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Names of the services, as health and reflection know them.
+pub const SERVICE_NAMES: [&str; 4] = [
+    proto::billing_details_service_server::SERVICE_NAME,
+    proto::payment_methods_service_server::SERVICE_NAME,
+    proto::balances_service_server::SERVICE_NAME,
+    proto::settlements_service_server::SERVICE_NAME,
+];
+
+/// All services over one [`Billing`].
+pub(crate) fn routes(billing: &Billing, _shutdown: &CancellationToken) -> Routes {
+    macro_rules! limited {
+        ($server:expr) => {
+            $server
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(usize::MAX)
+        };
+    }
+    Routes::new(limited!(
+        proto::billing_details_service_server::BillingDetailsServiceServer::new(BillingDetailsServer {
+            billing: billing.clone()
+        })
+    ))
+}

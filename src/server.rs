@@ -1,0 +1,103 @@
+//! Serves [`Billing`] on a listener: services, health, reflection, limits, bounded drain.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::billing::Billing;
+use crate::grpc::{self, ErrorDetailsLayer, SERVICE_NAMES};
+use crate::proto;
+
+/// Streams at once on one connection.
+pub const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// How long running calls may go on after a shutdown began.
+pub const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How often the database is asked whether it answers.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Serves until `shutdown` is cancelled; running calls then have [`DRAIN_TIME`] to end.
+pub async fn run(
+    listener: TcpListener,
+    billing: Billing,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report(&reporter, serving(&billing).await).await;
+    let watch = tokio::spawn(watch_database(reporter, billing.clone(), shutdown.clone()));
+    let reflection_v1 = reflection().build_v1();
+    let reflection_v1alpha = reflection().build_v1alpha();
+    let mut routes = grpc::routes(&billing, &shutdown).add_service(health);
+    if let (Ok(v1), Ok(v1alpha)) = (reflection_v1, reflection_v1alpha) {
+        routes = routes.add_service(v1).add_service(v1alpha);
+    }
+    let server = Server::builder()
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .tcp_nodelay(true)
+        .layer(ErrorDetailsLayer)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
+    let outcome = drained(server, &shutdown).await;
+    shutdown.cancel();
+    watch.abort();
+    outcome
+}
+
+/// Ends with the server, or when it has not drained in time.
+async fn drained<E>(server: impl Future<Output = Result<(), E>>, shutdown: &CancellationToken) -> Result<(), E> {
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_TIME).await;
+    };
+    tokio::select! {
+        outcome = server => outcome,
+        () = deadline => {
+            tracing::warn!("calls were still running at the end of the drain time");
+            Ok(())
+        }
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        // So that grpcurl can print the details of errors.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn watch_database(reporter: HealthReporter, billing: Billing, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                report(&reporter, ServingStatus::NotServing).await;
+                return;
+            }
+            () = tokio::time::sleep(HEALTH_INTERVAL) => report(&reporter, serving(&billing).await).await,
+        }
+    }
+}
+
+async fn serving(billing: &Billing) -> ServingStatus {
+    match billing.store().ping().await {
+        Ok(()) => ServingStatus::Serving,
+        Err(error) => {
+            tracing::warn!(%error, "the database does not answer");
+            ServingStatus::NotServing
+        }
+    }
+}
+
+/// Sets the status of each service and of `""`, which stands for the server.
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    reporter.set_service_status("", status).await;
+    for name in SERVICE_NAMES {
+        reporter.set_service_status(name, status).await;
+    }
+}
