@@ -10,6 +10,8 @@ pub mod iban;
 mod iban_registry;
 pub mod ids;
 pub mod money;
+pub mod payment_method_types;
+pub mod payment_methods;
 pub mod region;
 pub mod sensitive;
 pub mod tax_id;

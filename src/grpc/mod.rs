@@ -3,6 +3,7 @@
 mod billing_details;
 mod convert;
 mod error_details_layer;
+mod payment_methods;
 mod status;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tonic::service::Routes;
 
 use self::billing_details::BillingDetailsServer;
 pub(crate) use self::error_details_layer::ErrorDetailsLayer;
+use self::payment_methods::PaymentMethodsServer;
 use crate::billing::Billing;
 use crate::proto;
 
@@ -35,6 +37,11 @@ pub(crate) fn routes(billing: &Billing, _shutdown: &CancellationToken) -> Routes
     }
     Routes::new(limited!(
         proto::billing_details_service_server::BillingDetailsServiceServer::new(BillingDetailsServer {
+            billing: billing.clone()
+        })
+    ))
+    .add_service(limited!(
+        proto::payment_methods_service_server::PaymentMethodsServiceServer::new(PaymentMethodsServer {
             billing: billing.clone()
         })
     ))

@@ -1,0 +1,127 @@
+//! `PaymentMethodsService` over [`Billing`].
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{payment_method_types as convert_type, payment_methods as convert};
+use super::status::from_error;
+use crate::billing::Billing;
+use crate::proto;
+use crate::proto::payment_methods_service_server::PaymentMethodsService;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct PaymentMethodsServer {
+    pub(crate) billing: Billing,
+}
+
+#[tonic::async_trait]
+impl PaymentMethodsService for PaymentMethodsServer {
+    async fn create_payment_method_type(
+        &self,
+        request: Request<proto::CreatePaymentMethodTypeRequest>,
+    ) -> Result<Response<proto::CreatePaymentMethodTypeResponse>, Status> {
+        let (call, request) = convert_type::create(request.into_inner()).map_err(from_error)?;
+        let created = self
+            .billing
+            .create_payment_method_type(&call, request)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(proto::CreatePaymentMethodTypeResponse {
+            payment_method_type: Some(created.into()),
+        }))
+    }
+
+    async fn list_payment_method_types(
+        &self,
+        request: Request<proto::ListPaymentMethodTypesRequest>,
+    ) -> Result<Response<proto::ListPaymentMethodTypesResponse>, Status> {
+        let page = convert_type::list(request.into_inner()).map_err(from_error)?;
+        let page = self
+            .billing
+            .list_payment_method_types(&page)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn update_payment_method_type(
+        &self,
+        request: Request<proto::UpdatePaymentMethodTypeRequest>,
+    ) -> Result<Response<proto::UpdatePaymentMethodTypeResponse>, Status> {
+        let (call, request) = convert_type::update(request.into_inner()).map_err(from_error)?;
+        let changed = self
+            .billing
+            .update_payment_method_type(&call, request)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(proto::UpdatePaymentMethodTypeResponse {
+            payment_method_type: Some(changed.into()),
+        }))
+    }
+
+    async fn create_payment_method(
+        &self,
+        request: Request<proto::CreatePaymentMethodRequest>,
+    ) -> Result<Response<proto::CreatePaymentMethodResponse>, Status> {
+        let creation = convert::create(request.into_inner()).map_err(from_error)?;
+        let created = self
+            .billing
+            .create_payment_method(&creation.call, creation.account_id, creation.draft, creation.violations)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(proto::CreatePaymentMethodResponse {
+            payment_method: Some(created.into()),
+        }))
+    }
+
+    async fn get_payment_method(
+        &self,
+        request: Request<proto::GetPaymentMethodRequest>,
+    ) -> Result<Response<proto::GetPaymentMethodResponse>, Status> {
+        let (id, view) = convert::get(request.get_ref()).map_err(from_error)?;
+        let method = self.billing.get_payment_method(id, view).await.map_err(from_error)?;
+        Ok(Response::new(proto::GetPaymentMethodResponse {
+            payment_method: Some(method.into()),
+        }))
+    }
+
+    async fn list_payment_methods(
+        &self,
+        request: Request<proto::ListPaymentMethodsRequest>,
+    ) -> Result<Response<proto::ListPaymentMethodsResponse>, Status> {
+        let (filter, view, page) = convert::list(request.into_inner()).map_err(from_error)?;
+        let page = self
+            .billing
+            .list_payment_methods(&filter, view, &page)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn update_payment_method(
+        &self,
+        request: Request<proto::UpdatePaymentMethodRequest>,
+    ) -> Result<Response<proto::UpdatePaymentMethodResponse>, Status> {
+        let (call, request) = convert::update(request.into_inner()).map_err(from_error)?;
+        let changed = self
+            .billing
+            .update_payment_method(&call, request)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(proto::UpdatePaymentMethodResponse {
+            payment_method: Some(changed.into()),
+        }))
+    }
+
+    async fn delete_payment_method(
+        &self,
+        request: Request<proto::DeletePaymentMethodRequest>,
+    ) -> Result<Response<proto::DeletePaymentMethodResponse>, Status> {
+        let (call, request) = convert::delete(request.into_inner()).map_err(from_error)?;
+        self.billing
+            .delete_payment_method(&call, request)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(proto::DeletePaymentMethodResponse {}))
+    }
+}

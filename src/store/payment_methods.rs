@@ -1,0 +1,240 @@
+//! Tables `payment_methods` and `payment_method_versions`.
+//!
+//! A version holds the currency and the sealed details, and never changes: account settlements refer to the one that they were
+//! made with. Which method is the default is not part of it.
+
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult, Set};
+use uuid::Uuid;
+
+use super::entity::{payment_method_versions, payment_methods};
+use super::sealing::{Sealed, SealingKeys};
+use super::{Session, Tx, from_db, time};
+use crate::domain::currency::Currency;
+use crate::domain::error::{Error, Result};
+use crate::domain::ids::{AccountId, new_id};
+use crate::domain::payment_methods::{PaymentMethodDetails, PaymentMethodRecord};
+use crate::domain::time::Timestamp;
+
+const VERSIONS: &str = "payment_method_versions";
+
+const SELECT: &str = "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, \
+    m.create_time, m.update_time, v.key_id, v.sealed \
+    FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id";
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: Uuid,
+    account_id: String,
+    currency_code: String,
+    type_id: String,
+    is_default: bool,
+    version_id: Uuid,
+    revision: i64,
+    create_time: i64,
+    update_time: i64,
+    key_id: String,
+    sealed: Vec<u8>,
+}
+
+#[derive(FromQueryResult)]
+struct Owner {
+    account_id: String,
+}
+
+/// One payment method.
+pub(crate) async fn find<C: ConnectionTrait>(session: &Session<C>, id: Uuid) -> Result<Option<PaymentMethodRecord>> {
+    let sql = format!("{SELECT} WHERE m.id = $1");
+    let row: Option<Row> = session.fetch_optional(&sql, vec![id.into()]).await?;
+    row.map(|row| open(&session.keys, row)).transpose()
+}
+
+/// Whose a payment method is, which never changes.
+pub(crate) async fn owner(tx: &Tx, id: Uuid) -> Result<Option<AccountId>> {
+    let sql = "SELECT account_id FROM payment_methods WHERE id = $1";
+    let row: Option<Owner> = tx.fetch_optional(sql, vec![id.into()]).await?;
+    Ok(row.map(|row| AccountId::from_store(row.account_id)))
+}
+
+/// All methods of an account by id, locked until the transaction ends: one default a currency is a matter of all of them.
+///
+/// Locked and read in two statements. In one, PostgreSQL would re-read a row that it waited for but keep the version it had
+/// joined before, and so lose a method that got a new version meanwhile.
+pub(crate) async fn list_for_update(tx: &Tx, account_id: &AccountId) -> Result<Vec<PaymentMethodRecord>> {
+    let lock = format!(
+        "SELECT account_id FROM payment_methods WHERE account_id = $1 ORDER BY id{}",
+        tx.backend.for_update()
+    );
+    let _locked: Vec<Owner> = tx.fetch_all(&lock, vec![account_id.as_str().into()]).await?;
+    let sql = format!("{SELECT} WHERE m.account_id = $1 ORDER BY m.id");
+    let rows: Vec<Row> = tx.fetch_all(&sql, vec![account_id.as_str().into()]).await?;
+    rows.into_iter().map(|row| open(&tx.keys, row)).collect()
+}
+
+/// The methods after a key, by account id and id; those of one account where it is given.
+pub(crate) async fn list<C: ConnectionTrait>(
+    session: &Session<C>,
+    account_id: Option<&AccountId>,
+    after: Option<&(AccountId, Uuid)>,
+    limit: u64,
+) -> Result<Vec<PaymentMethodRecord>> {
+    let after_id = after.map_or(Uuid::nil(), |(_, id)| *id);
+    let (condition, values) = match account_id {
+        Some(account_id) => (
+            "m.account_id = $1 AND m.id > $2",
+            vec![account_id.as_str().into(), after_id.into()],
+        ),
+        None => (
+            "m.account_id >= $1 AND (m.account_id > $1 OR m.id > $2)",
+            vec![
+                after.map_or("", |(account_id, _)| account_id.as_str()).into(),
+                after_id.into(),
+            ],
+        ),
+    };
+    let sql = format!("{SELECT} WHERE {condition} ORDER BY m.account_id, m.id LIMIT {limit}");
+    let rows: Vec<Row> = session.fetch_all(&sql, values).await?;
+    rows.into_iter().map(|row| open(&session.keys, row)).collect()
+}
+
+/// Makes a payment method. The other default of the currency, if there is one, must have been cleared before.
+pub(crate) async fn insert(
+    tx: &Tx,
+    account_id: &AccountId,
+    currency: Currency,
+    details: &PaymentMethodDetails,
+    is_default: bool,
+    actor: &str,
+) -> Result<PaymentMethodRecord> {
+    let now = Timestamp::now();
+    let mut record = PaymentMethodRecord {
+        id: new_id(),
+        account_id: account_id.clone(),
+        currency,
+        type_id: details.type_id().to_owned(),
+        is_default,
+        details: details.clone(),
+        version_id: Uuid::nil(),
+        revision: 1,
+        create_time: now,
+        update_time: now,
+    };
+    record.version_id = insert_version(tx, &record, actor).await?;
+    let row = payment_methods::ActiveModel {
+        id: Set(record.id),
+        account_id: Set(record.account_id.as_str().to_owned()),
+        currency_code: Set(record.currency.code().to_owned()),
+        type_id: Set(record.type_id.clone()),
+        is_default: Set(record.is_default),
+        version_id: Set(record.version_id),
+        revision: Set(record.revision),
+        create_time: Set(now.as_micros()),
+        update_time: Set(now.as_micros()),
+    };
+    row.insert(&tx.connection).await.map_err(from_db)?;
+    Ok(record)
+}
+
+/// Changes a payment method; what was made with the old version keeps it. The other default of the currency, if there is
+/// one, must have been cleared before.
+pub(crate) async fn update(
+    tx: &Tx,
+    current: &PaymentMethodRecord,
+    currency: Currency,
+    details: &PaymentMethodDetails,
+    is_default: bool,
+    actor: &str,
+) -> Result<PaymentMethodRecord> {
+    let mut record = PaymentMethodRecord {
+        currency,
+        details: details.clone(),
+        is_default,
+        revision: current.revision + 1,
+        update_time: Timestamp::now(),
+        ..current.clone()
+    };
+    if record.currency != current.currency || record.details != current.details {
+        record.version_id = insert_version(tx, &record, actor).await?;
+    }
+    let row = payment_methods::ActiveModel {
+        id: Set(record.id),
+        currency_code: Set(record.currency.code().to_owned()),
+        is_default: Set(record.is_default),
+        version_id: Set(record.version_id),
+        revision: Set(record.revision),
+        update_time: Set(record.update_time.as_micros()),
+        ..Default::default()
+    };
+    row.update(&tx.connection).await.map_err(from_db)?;
+    Ok(record)
+}
+
+/// Makes a method the default of its currency, or no longer the default.
+pub(crate) async fn set_default(tx: &Tx, id: Uuid, is_default: bool) -> Result<()> {
+    tx.execute(
+        "UPDATE payment_methods SET is_default = $1, revision = revision + 1, update_time = $2 WHERE id = $3",
+        vec![is_default.into(), Timestamp::now().as_micros().into(), id.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Deletes a payment method, and every version of it that no account settlement was made with.
+pub(crate) async fn delete(tx: &Tx, record: &PaymentMethodRecord) -> Result<()> {
+    payment_methods::Entity::delete_by_id(record.id)
+        .exec(&tx.connection)
+        .await
+        .map_err(from_db)?;
+    tx.execute(
+        "DELETE FROM payment_method_versions WHERE payment_method_id = $1 \
+         AND NOT EXISTS (SELECT 1 FROM account_settlements s \
+             WHERE s.account_id = $2 AND s.payment_method_version_id = payment_method_versions.id)",
+        vec![record.id.into(), record.account_id.as_str().into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The details of a version, for the account settlements that were made with it.
+pub(crate) fn open_version(
+    keys: &SealingKeys,
+    version_id: Uuid,
+    key_id: String,
+    bytes: Vec<u8>,
+) -> Result<PaymentMethodDetails> {
+    keys.open(VERSIONS, &version_id.to_string(), &Sealed { key_id, bytes })
+}
+
+async fn insert_version(tx: &Tx, record: &PaymentMethodRecord, actor: &str) -> Result<Uuid> {
+    let id = new_id();
+    let sealed = tx.keys.seal(VERSIONS, &id.to_string(), &record.details)?;
+    let row = payment_method_versions::ActiveModel {
+        id: Set(id),
+        payment_method_id: Set(record.id),
+        account_id: Set(record.account_id.as_str().to_owned()),
+        currency_code: Set(record.currency.code().to_owned()),
+        type_id: Set(record.type_id.clone()),
+        key_id: Set(sealed.key_id),
+        sealed: Set(sealed.bytes),
+        actor: Set(actor.to_owned()),
+        create_time: Set(record.update_time.as_micros()),
+    };
+    row.insert(&tx.connection).await.map_err(from_db)?;
+    Ok(id)
+}
+
+fn open(keys: &SealingKeys, row: Row) -> Result<PaymentMethodRecord> {
+    let details = open_version(keys, row.version_id, row.key_id, row.sealed)?;
+    Ok(PaymentMethodRecord {
+        id: row.id,
+        account_id: AccountId::from_store(row.account_id),
+        currency: Currency::parse(&row.currency_code)
+            .map_err(|problem| Error::internal(format!("a stored currency code can't be read: {problem}")))?,
+        type_id: row.type_id,
+        is_default: row.is_default,
+        details,
+        version_id: row.version_id,
+        revision: row.revision,
+        create_time: time(row.create_time)?,
+        update_time: time(row.update_time)?,
+    })
+}
