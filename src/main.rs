@@ -119,6 +119,11 @@ async fn verify() -> Outcome {
     let config = load(Purpose::Database)?;
     let store = Store::open_read_only(config.store.clone()).await?;
     println!("database {}", config.database_shown());
-    drop(store);
-    Ok(ExitCode::SUCCESS)
+    let report = Billing::new(store).verify().await?;
+    print!("{report}");
+    Ok(if report.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

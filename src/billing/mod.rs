@@ -6,18 +6,18 @@
 //! Lock order, everywhere: request id, account settlements by id, reversed entries by id, accruals by key, entries by
 //! (source, external id), counters by (settlement, currency). `ARCHITECTURE.md` says why no two writers can deadlock.
 
-// mod account_settlements;
+mod account_settlements;
 mod billing_details;
-// mod entries;
-// mod open_balances;
+mod entries;
+mod open_balances;
 pub mod page;
 mod payment_method_types;
 mod payment_methods;
-// mod payout_holds;
-// mod settle_balances;
-// mod settlements;
-// mod status_updates;
-// pub mod verify;
+mod payout_holds;
+mod settle_balances;
+mod settlements;
+mod status_updates;
+pub mod verify;
 
 use std::future::Future;
 use std::time::Duration;
@@ -26,16 +26,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-// pub use self::account_settlements::*;
+use self::account_settlements::account_settlement_not_found;
+pub use self::account_settlements::*;
 pub use self::billing_details::*;
-// pub use self::entries::*;
-// pub use self::open_balances::*;
+pub use self::entries::*;
+pub use self::open_balances::*;
 pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
-// pub use self::payout_holds::*;
-// pub use self::settle_balances::*;
-// pub use self::settlements::*;
-// pub use self::status_updates::*;
+pub use self::payout_holds::*;
+pub use self::settle_balances::*;
+use self::settlements::settlement_not_found;
+pub use self::settlements::*;
+pub use self::status_updates::*;
 use crate::domain::error::{Error, Reason, Result};
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::{Isolation, Store, Tx};

@@ -1,17 +1,22 @@
 //! The only place that knows tonic: one file a service, [`convert`] for the messages, [`status`] for the errors.
 
+mod balances;
 mod billing_details;
 mod convert;
 mod error_details_layer;
 mod payment_methods;
+mod settlements;
 mod status;
+mod streams;
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use self::balances::BalancesServer;
 use self::billing_details::BillingDetailsServer;
 pub(crate) use self::error_details_layer::ErrorDetailsLayer;
 use self::payment_methods::PaymentMethodsServer;
+use self::settlements::SettlementsServer;
 use crate::billing::Billing;
 use crate::proto;
 
@@ -27,7 +32,7 @@ pub const SERVICE_NAMES: [&str; 4] = [
 ];
 
 /// All services over one [`Billing`].
-pub(crate) fn routes(billing: &Billing, _shutdown: &CancellationToken) -> Routes {
+pub(crate) fn routes(billing: &Billing, shutdown: &CancellationToken) -> Routes {
     macro_rules! limited {
         ($server:expr) => {
             $server
@@ -43,6 +48,18 @@ pub(crate) fn routes(billing: &Billing, _shutdown: &CancellationToken) -> Routes
     .add_service(limited!(
         proto::payment_methods_service_server::PaymentMethodsServiceServer::new(PaymentMethodsServer {
             billing: billing.clone()
+        })
+    ))
+    .add_service(limited!(proto::balances_service_server::BalancesServiceServer::new(
+        BalancesServer {
+            billing: billing.clone(),
+            shutdown: shutdown.clone(),
+        }
+    )))
+    .add_service(limited!(
+        proto::settlements_service_server::SettlementsServiceServer::new(SettlementsServer {
+            billing: billing.clone(),
+            shutdown: shutdown.clone(),
         })
     ))
 }

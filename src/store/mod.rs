@@ -3,24 +3,25 @@
 //! One statement text serves PostgreSQL and SQLite; what differs is in [`Backend`] and [`rows`]. Writes run in a [`Tx`] that
 //! `billing` opens and commits; reads that need no transaction run on a [`Reader`].
 
-// pub(crate) mod account_settlements;
-// pub(crate) mod accruals;
+pub(crate) mod account_settlements;
+pub(crate) mod accruals;
 pub(crate) mod billing_details;
+pub(crate) mod conditions;
 mod connect;
 pub(crate) mod entity;
-// pub(crate) mod entries;
+pub(crate) mod entries;
 mod failure;
-// pub(crate) mod open_balances;
+pub(crate) mod open_balances;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
-// pub(crate) mod payout_holds;
+pub(crate) mod payout_holds;
 pub(crate) mod request_ids;
 pub(crate) mod rows;
 pub mod sealing;
-// pub(crate) mod settlements;
-// pub(crate) mod skipped_accounts;
-// pub(crate) mod status_changes;
-// pub(crate) mod verify;
+pub(crate) mod settlements;
+pub(crate) mod skipped_accounts;
+pub(crate) mod status_changes;
+pub mod verify;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use super::entity::payment_method_types;
 use super::{Session, Tx, from_db, time};
 use crate::domain::error::{Error, Result};
 use crate::domain::payment_method_types::{
-    BANK_TRANSFER, MAX_PAYMENT_METHOD_TYPES, PaymentMethodType, PaymentMethodTypeSettings,
+    BANK_TRANSFER, MAX_PAYMENT_METHOD_TYPES, PaymentMethodField, PaymentMethodType, PaymentMethodTypeSettings,
 };
 use crate::domain::time::Timestamp;
 
@@ -170,6 +170,11 @@ impl TryFrom<Row> for PaymentMethodType {
             update_time: time(row.update_time)?,
         })
     }
+}
+
+/// The fields of a type, as stored.
+pub(crate) fn read_fields(text: &str) -> Result<Vec<PaymentMethodField>> {
+    from_json(text)
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String> {

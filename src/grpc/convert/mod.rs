@@ -1,8 +1,11 @@
 //! From messages to checked requests, collecting every violation, and from results to messages, which can't fail.
 
+pub(crate) mod balances;
 pub(crate) mod billing_details;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
+pub(crate) mod settle_balances;
+pub(crate) mod settlements;
 
 use prost_types::{FieldMask, Timestamp as ProtoTimestamp};
 use uuid::Uuid;

@@ -1,0 +1,272 @@
+//! Tables `settlements` and `settlement_counters`.
+//!
+//! Counters are kept in shards whose sums count, so that several writers on one settlement do not queue at one row; a
+//! transaction uses one shard for all that it changes, in (settlement, currency) order.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use uuid::Uuid;
+
+use super::accruals::currency;
+use super::conditions::Conditions;
+use super::rows::Rows;
+use super::{Session, Tx, time};
+use crate::domain::account_settlements::Status;
+use crate::domain::currency::Currency;
+use crate::domain::error::{Error, Result};
+use crate::domain::money::Amount;
+use crate::domain::settlements::{Counter, Settlement, StatusCounts};
+use crate::domain::time::{Date, Timestamp};
+
+/// Shards of a settlement's counters.
+const SHARDS: i32 = 8;
+
+/// What `ListSettlements` is asked for.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct SettlementFilter {
+    /// Only made from then on.
+    pub create_time_from: Option<Timestamp>,
+    /// Only made before.
+    pub create_time_before: Option<Timestamp>,
+    /// Deleted ones too.
+    pub show_deleted: bool,
+}
+
+/// Changes of counters, gathered and then written in one statement.
+#[derive(Debug, Default)]
+pub(crate) struct CounterChanges {
+    changes: BTreeMap<(Uuid, Currency), (StatusCounts, Amount)>,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: Uuid,
+    note: String,
+    available_through: i32,
+    skipped_count: i64,
+    actor: String,
+    create_time: i64,
+    delete_time: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct CounterRow {
+    settlement_id: Uuid,
+    currency_code: String,
+    new_count: i64,
+    in_progress_count: i64,
+    paid_count: i64,
+    error_count: i64,
+    amount_units: i64,
+    amount_micros: i64,
+}
+
+const COLUMNS: &str = "id, note, available_through, skipped_count, actor, create_time, delete_time";
+
+impl CounterChanges {
+    pub(crate) fn moved(&mut self, settlement_id: Uuid, currency: Currency, from: Status, to: Status) {
+        let (counts, _) = self.changes.entry((settlement_id, currency)).or_default();
+        *of(counts, from) -= 1;
+        *of(counts, to) += 1;
+    }
+
+    pub(crate) fn added(&mut self, settlement_id: Uuid, currency: Currency, amount: Amount) -> Result<()> {
+        let (counts, total) = self.changes.entry((settlement_id, currency)).or_default();
+        counts.new += 1;
+        *total = total.checked_add(amount)?;
+        Ok(())
+    }
+
+    pub(crate) fn removed(
+        &mut self,
+        settlement_id: Uuid,
+        currency: Currency,
+        status: Status,
+        amount: Amount,
+    ) -> Result<()> {
+        let (counts, total) = self.changes.entry((settlement_id, currency)).or_default();
+        *of(counts, status) -= 1;
+        *total = total.checked_sub(amount)?;
+        Ok(())
+    }
+
+    /// Adds the changes to one shard of the counters.
+    pub(crate) async fn write(self, tx: &Tx) -> Result<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let shard = shard()?;
+        let mut amounts = Vec::with_capacity(self.changes.len());
+        for (_, total) in self.changes.values() {
+            amounts.push(total.to_units_and_micros()?);
+        }
+        let counts: Vec<StatusCounts> = self.changes.values().map(|(counts, _)| *counts).collect();
+        let rows = Rows::new()
+            .uuid("settlement_id", self.changes.keys().map(|(id, _)| *id))
+            .text(
+                "currency_code",
+                self.changes.keys().map(|(_, currency)| currency.code()),
+            )
+            .bigint("new_count", counts.iter().map(|counts| counts.new))
+            .bigint("in_progress_count", counts.iter().map(|counts| counts.in_progress))
+            .bigint("paid_count", counts.iter().map(|counts| counts.paid))
+            .bigint("error_count", counts.iter().map(|counts| counts.error))
+            .bigint("amount_units", amounts.iter().map(|(units, _)| *units))
+            .bigint("amount_micros", amounts.iter().map(|(_, micros)| *micros));
+        let (source, mut values) = rows.source(tx.backend, 2);
+        values.insert(0, shard.into());
+        let sql = format!(
+            "INSERT INTO settlement_counters (settlement_id, currency_code, shard, new_count, in_progress_count, paid_count, \
+                 error_count, amount_units, amount_micros) \
+             SELECT input.settlement_id, input.currency_code, $1, input.new_count, input.in_progress_count, input.paid_count, \
+                 input.error_count, input.amount_units, input.amount_micros \
+             FROM {source} WHERE TRUE ORDER BY input.position \
+             ON CONFLICT (settlement_id, currency_code, shard) DO UPDATE SET \
+                 new_count = settlement_counters.new_count + excluded.new_count, \
+                 in_progress_count = settlement_counters.in_progress_count + excluded.in_progress_count, \
+                 paid_count = settlement_counters.paid_count + excluded.paid_count, \
+                 error_count = settlement_counters.error_count + excluded.error_count, \
+                 amount_units = settlement_counters.amount_units + excluded.amount_units, \
+                 amount_micros = settlement_counters.amount_micros + excluded.amount_micros"
+        );
+        tx.execute(&sql, values).await?;
+        Ok(())
+    }
+}
+
+fn of(counts: &mut StatusCounts, status: Status) -> &mut i64 {
+    match status {
+        Status::New => &mut counts.new,
+        Status::InProgress => &mut counts.in_progress,
+        Status::Paid => &mut counts.paid,
+        Status::Error => &mut counts.error,
+    }
+}
+
+fn shard() -> Result<i32> {
+    let mut random = [0_u8; 1];
+    getrandom::fill(&mut random).map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
+    Ok(i32::from(random[0]) % SHARDS)
+}
+
+/// Inserts a settlement without counters.
+pub(crate) async fn insert(tx: &Tx, settlement: &Settlement) -> Result<()> {
+    tx.execute(
+        "INSERT INTO settlements (id, note, available_through, skipped_count, actor, create_time) VALUES ($1, $2, $3, $4, $5, $6)",
+        vec![
+            settlement.id.into(),
+            settlement.note.clone().into(),
+            settlement.available_through.as_days().into(),
+            settlement.skipped_count.into(),
+            settlement.actor.clone().into(),
+            settlement.create_time.as_micros().into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// One settlement, deleted or not.
+pub(crate) async fn find<C: ConnectionTrait>(session: &Session<C>, id: Uuid) -> Result<Option<Settlement>> {
+    let sql = format!("SELECT {COLUMNS} FROM settlements WHERE id = $1");
+    let row: Option<Row> = session.fetch_optional(&sql, vec![id.into()]).await?;
+    Ok(with_counters(session, row.into_iter().collect()).await?.pop())
+}
+
+/// Locks a settlement against a second deletion.
+pub(crate) async fn find_for_update(tx: &Tx, id: Uuid) -> Result<Option<Settlement>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM settlements WHERE id = $1{}",
+        tx.backend.for_update()
+    );
+    let row: Option<Row> = tx.fetch_optional(&sql, vec![id.into()]).await?;
+    Ok(with_counters(tx, row.into_iter().collect()).await?.pop())
+}
+
+/// Settlements before a key, newest first.
+pub(crate) async fn list<C: ConnectionTrait>(
+    session: &Session<C>,
+    filter: &SettlementFilter,
+    before: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<Settlement>> {
+    let mut conditions = Conditions::new();
+    conditions.and_some("id < ?", before);
+    conditions.and_some("create_time >= ?", filter.create_time_from.map(Timestamp::as_micros));
+    conditions.and_some("create_time < ?", filter.create_time_before.map(Timestamp::as_micros));
+    if !filter.show_deleted {
+        conditions.and_plain("delete_time IS NULL");
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM settlements WHERE {} ORDER BY id DESC LIMIT {limit}",
+        conditions.sql()
+    );
+    let rows: Vec<Row> = session.fetch_all(&sql, conditions.into_values()).await?;
+    with_counters(session, rows).await
+}
+
+/// Marks a settlement deleted; its rows must be deleted already.
+pub(crate) async fn mark_deleted(tx: &Tx, id: Uuid, actor: &str, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "UPDATE settlements SET delete_time = $1, delete_actor = $2 WHERE id = $3",
+        vec![now.as_micros().into(), actor.into(), id.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn with_counters<C: ConnectionTrait>(session: &Session<C>, rows: Vec<Row>) -> Result<Vec<Settlement>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (source, values) = Rows::new()
+        .uuid("id", rows.iter().map(|row| row.id))
+        .source(session.backend, 1);
+    let sql = format!(
+        "SELECT c.settlement_id, c.currency_code, CAST(sum(c.new_count) AS bigint) AS new_count, \
+             CAST(sum(c.in_progress_count) AS bigint) AS in_progress_count, CAST(sum(c.paid_count) AS bigint) AS paid_count, \
+             CAST(sum(c.error_count) AS bigint) AS error_count, CAST(sum(c.amount_units) AS bigint) AS amount_units, \
+             CAST(sum(c.amount_micros) AS bigint) AS amount_micros \
+         FROM {source} JOIN settlement_counters c ON c.settlement_id = input.id \
+         GROUP BY c.settlement_id, c.currency_code ORDER BY c.settlement_id, c.currency_code"
+    );
+    let counter_rows: Vec<CounterRow> = session.fetch_all(&sql, values).await?;
+    let mut counters: HashMap<Uuid, Vec<Counter>> = HashMap::new();
+    for row in counter_rows {
+        counters.entry(row.settlement_id).or_default().push(counter(&row)?);
+    }
+    rows.into_iter()
+        .map(|row| {
+            let counters = counters.remove(&row.id).unwrap_or_default();
+            settlement(row, counters)
+        })
+        .collect()
+}
+
+fn counter(row: &CounterRow) -> Result<Counter> {
+    let micros = i128::from(row.amount_units) * 1_000_000 + i128::from(row.amount_micros);
+    Ok(Counter {
+        currency: currency(&row.currency_code)?,
+        counts: StatusCounts {
+            new: row.new_count,
+            in_progress: row.in_progress_count,
+            paid: row.paid_count,
+            error: row.error_count,
+        },
+        total: Amount::from_micros(micros)?,
+    })
+}
+
+fn settlement(row: Row, counters: Vec<Counter>) -> Result<Settlement> {
+    Ok(Settlement {
+        id: row.id,
+        note: row.note,
+        available_through: Date::from_days(row.available_through),
+        counters,
+        skipped_count: row.skipped_count,
+        actor: row.actor,
+        create_time: time(row.create_time)?,
+        delete_time: row.delete_time.map(time).transpose()?,
+    })
+}
