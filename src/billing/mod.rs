@@ -95,16 +95,20 @@ impl Billing {
     }
 
     /// Runs a mutation in one transaction that ends in a commit or changes nothing, once a request id.
-    ///
-    /// In a task of its own: when the caller goes away the handler is dropped, but a write that has begun must neither stop
-    /// half way nor leave a connection inside a transaction.
     async fn mutate<M: Mutation>(&self, call: &Call, mutation: M) -> Result<M::Answer> {
         let store = self.store.clone();
         let call = call.clone();
-        let task = tokio::spawn(async move { attempt_until_done(&store, &call, &mutation).await });
-        task.await
-            .map_err(|error| Error::internal(format!("a write ended abnormally: {error}")))?
+        detached(async move { attempt_until_done(&store, &call, &mutation).await }).await
     }
+}
+
+/// Runs work with transactions in a task of its own, and waits for it.
+///
+/// When a caller goes away its handler is dropped, at any await. A write that has begun must not stop half way, and a
+/// connection that is dropped while `BEGIN` is under way would go back to its pool inside a transaction.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let task = tokio::spawn(work);
+    task.await.map_err(|error| Error::internal(format!("a task ended abnormally: {error}")))?
 }
 
 async fn attempt_until_done<M: Mutation>(store: &Store, call: &Call, mutation: &M) -> Result<M::Answer> {

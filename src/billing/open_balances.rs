@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::Billing;
+use super::{Billing, detached};
 use super::page::{Page, PageRequest};
 use crate::domain::currency::Currency;
 use crate::domain::error::Result;
@@ -13,7 +13,7 @@ use crate::domain::money::{Amount, Money};
 use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, SettleSkipReason, Types};
 use crate::domain::time::Date;
 use crate::store::open_balances::{self as store, Scope};
-use crate::store::{Session, payment_method_types};
+use crate::store::{Session, Tx, payment_method_types};
 
 const LIST: &str = "ListOpenBalances";
 /// Balances read by one statement.
@@ -99,14 +99,18 @@ impl Billing {
         through: Option<Date>,
     ) -> Result<BalanceSummary> {
         let through = through.unwrap_or_else(Date::today);
-        let tx = self.store.begin_snapshot().await?;
-        let summary = summarize(&tx, filter, through).await;
-        tx.rollback().await?;
-        summary
+        let (store, filter) = (self.store.clone(), filter.clone());
+        detached(async move {
+            let tx = store.begin_snapshot().await?;
+            let summary = summarize(&tx, &filter, through).await;
+            tx.rollback().await?;
+            summary
+        })
+        .await
     }
 }
 
-async fn summarize(tx: &crate::store::Tx, filter: &BalanceFilter, through: Date) -> Result<BalanceSummary> {
+async fn summarize(tx: &Tx, filter: &BalanceFilter, through: Date) -> Result<BalanceSummary> {
     let types = types(tx).await?;
     let mut funds: BTreeMap<(String, Currency), (Amount, i64)> = BTreeMap::new();
     let mut left_out: BTreeMap<(SettleSkipReason, Currency), (Amount, i64)> = BTreeMap::new();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::open_balances::types;
-use super::{Billing, Call, Mutation, canonical};
+use super::{Billing, Call, Mutation, canonical, detached};
 use crate::domain::account_settlements::Status;
 use crate::domain::currency::Currency;
 use crate::domain::entries::{AccrualKey, EntryKey, EntryKind, NewEntry, OWN_SOURCE};
@@ -128,25 +128,21 @@ impl Billing {
         if !self.is_remembered(call, &request).await? {
             let store = self.store.clone();
             let (filter, through) = (request.selection.as_filter(), request.through());
-            let closing = tokio::spawn(async move { close_due(&store, &filter, through).await });
-            closing
-                .await
-                .map_err(|error| Error::internal(format!("closing accruals ended abnormally: {error}")))??;
+            detached(async move { close_due(&store, &filter, through).await }).await?;
         }
         self.mutate(call, request).await
     }
 
     /// What settling would do now. Changes nothing and is not remembered.
-    pub async fn validate_settle_balances(&self, call: &Call, request: &SettleBalances) -> Result<SettleOutcome> {
-        let tx = self.store.begin_snapshot().await?;
-        let outcome = match Plan::make(&tx, &request.selection, request.through(), Scope::Open).await {
-            Ok(plan) => plan.outcome(request, call, Uuid::nil()),
-            Err(error) => Err(error),
-        };
-        tx.rollback().await?;
-        let outcome = outcome?;
-        request.check_totals(&outcome.settlement)?;
-        Ok(outcome)
+    pub async fn validate_settle_balances(&self, call: &Call, request: SettleBalances) -> Result<SettleOutcome> {
+        let (store, call) = (self.store.clone(), call.clone());
+        detached(async move {
+            let tx = store.begin_snapshot().await?;
+            let outcome = validate(&tx, &call, &request).await;
+            tx.rollback().await?;
+            outcome
+        })
+        .await
     }
 
     /// Whether the request id was answered before. Then nothing is closed for it again.
@@ -164,6 +160,13 @@ impl Billing {
             request_ids::peek(&self.store.reader(), &key, &canonical(request)?).await?;
         Ok(remembered.is_some())
     }
+}
+
+async fn validate(tx: &Tx, call: &Call, request: &SettleBalances) -> Result<SettleOutcome> {
+    let plan = Plan::make(tx, &request.selection, request.through(), Scope::Open).await?;
+    let outcome = plan.outcome(request, call, Uuid::nil())?;
+    request.check_totals(&outcome.settlement)?;
+    Ok(outcome)
 }
 
 /// Closes due accruals to further entries, a thousand accounts a transaction.
@@ -543,6 +546,7 @@ async fn insert_rows(tx: &Tx, call: &Call, settlement_id: Uuid, payouts: &[Payou
             id: payout.id,
             account_id: payout.account_id.clone(),
             money: payout.payable.money,
+            decimals: payout.payable.decimals,
             payment_method_version_id: payout.payable.method.version_id,
             billing_details_version_id: payout.payable.billing_details_version_id,
             provider: payout.payable.provider,

@@ -199,15 +199,6 @@ impl Money {
     pub fn amount_text(&self) -> String {
         self.amount.to_text(self.currency.minor_units())
     }
-
-    /// What can be paid of it: rounded down to the currency's minor unit.
-    #[must_use]
-    pub fn payable(&self) -> Self {
-        Self::new(
-            self.currency,
-            self.amount.floor_to_decimals(self.currency.minor_units()),
-        )
-    }
 }
 
 fn overflow() -> Error {

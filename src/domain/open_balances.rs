@@ -82,8 +82,10 @@ pub type Types = HashMap<String, PaymentMethodType>;
 /// What a settlement would pay.
 #[derive(Debug, Clone)]
 pub struct Payable {
-    /// The payout, at the currency's scale.
+    /// The payout, rounded down to `decimals`.
     pub money: Money,
+    /// The scale that its payment method takes: the currency's own, or less.
+    pub decimals: u32,
     /// Billing details to pay it with.
     pub billing_details_version_id: Uuid,
     /// Payment method to pay it with.
@@ -130,13 +132,15 @@ impl OpenBalance {
         if requested.is_some_and(|requested| requested > self.open) {
             return Ok(Err(SettleSkipReason::AmountAboveOpenBalance));
         }
-        let money = Money::new(self.currency, requested.unwrap_or(self.open)).payable();
+        let decimals = method_type.payout_decimals(self.currency);
+        let money = Money::new(self.currency, requested.unwrap_or(self.open).floor_to_decimals(decimals));
         let minimum = method_type.minimum_payout(self.currency).unwrap_or(Amount::ZERO);
         if !money.amount.is_positive() || money.amount < minimum {
             return Ok(Err(SettleSkipReason::BelowMinimum));
         }
         Ok(Ok(Payable {
             money,
+            decimals,
             billing_details_version_id,
             method,
             provider: method_type.provider(),

@@ -131,7 +131,7 @@ impl BalancesService for BalancesServer {
         let validate_only = request.validate_only;
         let (call, request) = convert_settle::settle(request).map_err(from_error)?;
         let outcome = if validate_only {
-            self.billing.validate_settle_balances(&call, &request).await
+            self.billing.validate_settle_balances(&call, request).await
         } else {
             self.billing.settle_balances(&call, request).await
         };

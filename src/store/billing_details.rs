@@ -36,15 +36,12 @@ pub(crate) async fn find<C: ConnectionTrait>(
     row.map(|row| open(&session.keys, row)).transpose()
 }
 
-/// As [`find`], with the row locked until the transaction ends.
+/// As [`find`], with the row locked until the transaction ends. First locked, then read: a join that waited for a lock would
+/// read the locked row again but keep the other one from before, and lose both where they no longer fit.
 pub(crate) async fn find_for_update(tx: &Tx, account_id: &AccountId) -> Result<Option<BillingDetailsRecord>> {
-    let for_update = match tx.backend {
-        super::Backend::Postgres => " FOR UPDATE OF d",
-        super::Backend::Sqlite => "",
-    };
-    let sql = format!("{SELECT} WHERE d.account_id = $1{for_update}");
-    let row: Option<Row> = tx.fetch_optional(&sql, vec![account_id.as_str().into()]).await?;
-    row.map(|row| open(&tx.keys, row)).transpose()
+    let sql = format!("SELECT account_id FROM billing_details WHERE account_id = $1{}", tx.backend.for_update());
+    tx.execute(&sql, vec![account_id.as_str().into()]).await?;
+    find(tx, account_id).await
 }
 
 /// The details after an account id, in order.
