@@ -239,23 +239,30 @@ async fn default_of(client: &mut Client, account_id: &str, currency_code: &str) 
 }
 
 fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default()
 }
 
 fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, expected: &str) -> Status {
     let status = outcome.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (code, expected), "{status:?}");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (code, expected),
+        "{status:?}"
+    );
     status
 }
 
-/// The fields of an invalid request, of which no value may be in the answer.
+/// The fields that an invalid request is refused for.
 fn violated<T: std::fmt::Debug>(outcome: Result<T, Status>) -> Vec<String> {
     let status = assert_refused(outcome, Code::InvalidArgument, "INVALID_REQUEST");
     let violations = status.get_details_bad_request().unwrap().field_violations;
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-fn last_four_of(details: Option<&Details>) -> Vec<String> {
+fn values_shown(details: Option<&Details>) -> Vec<String> {
     match details {
         Some(Details::BankTransfer(transfer)) => vec![transfer.iban.clone(), transfer.account_number.clone()],
         Some(Details::Paypal(paypal)) => vec![paypal.email.clone()],
@@ -263,7 +270,10 @@ fn last_four_of(details: Option<&Details>) -> Vec<String> {
         Some(Details::Custom(custom)) => {
             let mut fields: Vec<(String, String)> = custom.fields.clone().into_iter().collect();
             fields.sort();
-            fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+            fields
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect()
         }
         None => Vec::new(),
     }
@@ -326,7 +336,9 @@ async fn create_accepts_the_four_combinations_of_a_bank_account(app: App) {
         ),
     ];
     for (account_id, sent, kept) in cases {
-        let created = create(&mut client, method(account_id, "EUR", bank(sent))).await.unwrap();
+        let created = create(&mut client, method(account_id, "EUR", bank(sent)))
+            .await
+            .unwrap();
         assert_eq!(created.type_id, "bank_transfer");
         assert!(created.default && created.create_time.is_some() && !created.etag.is_empty());
         let full = get(&mut client, &created.id, View::Full).await.unwrap();
@@ -392,7 +404,10 @@ async fn create_refuses_every_other_bank_account_and_names_the_fields(app: App) 
 
 async fn create_takes_paypal_and_tipalti(app: App) {
     let mut client = client(&app);
-    for (details, type_id) in [(paypal("ada@example.com"), "paypal"), (tipalti("aff-1_x.y@z"), "tipalti")] {
+    for (details, type_id) in [
+        (paypal("ada@example.com"), "paypal"),
+        (tipalti("aff-1_x.y@z"), "tipalti"),
+    ] {
         let created = create(&mut client, method("a", "EUR", details.clone())).await.unwrap();
         assert_eq!(created.type_id, type_id);
         let full = get(&mut client, &created.id, View::Full).await.unwrap();
@@ -544,7 +559,7 @@ async fn own_types_keep_saved_values_when_their_fields_change(app: App) {
     // What the type no longer knows may have been a secret.
     let masked = get(&mut client, &saved.id, View::Masked).await.unwrap();
     assert_eq!(
-        last_four_of(masked.details.as_ref()),
+        values_shown(masked.details.as_ref()),
         ["address=****2233", "network=****"]
     );
     let change = PaymentMethod {
@@ -601,10 +616,7 @@ async fn types_are_listed_in_pages_by_id(app: App) {
         page_size: -1,
         page_token: String::new(),
     };
-    assert_eq!(
-        violated(client.list_payment_method_types(request).await),
-        ["page_size"]
-    );
+    assert_eq!(violated(client.list_payment_method_types(request).await), ["page_size"]);
 }
 
 async fn types_refuse_settings_that_are_wrong(app: App) {
@@ -656,7 +668,9 @@ async fn types_change_what_the_mask_names(app: App) {
         enabled: Some(false),
         ..PaymentMethodType::default()
     };
-    let changed = update_type(&mut client, change.clone(), &["display_name"]).await.unwrap();
+    let changed = update_type(&mut client, change.clone(), &["display_name"])
+        .await
+        .unwrap();
     assert_eq!(changed.display_name, "USDC wallet");
     assert_eq!((changed.enabled, &changed.fields), (Some(true), &created.fields));
     assert_ne!(changed.etag, created.etag);
@@ -694,10 +708,7 @@ async fn types_change_what_the_mask_names(app: App) {
         id: "wallet".to_owned(),
         ..PaymentMethodType::default()
     };
-    assert_eq!(
-        violated(update_type(&mut client, nothing, &[]).await),
-        ["update_mask"]
-    );
+    assert_eq!(violated(update_type(&mut client, nothing, &[]).await), ["update_mask"]);
     let silent = PaymentMethodType {
         enabled: None,
         ..wallet()
@@ -712,7 +723,11 @@ async fn types_change_what_the_mask_names(app: App) {
     };
     let changed = update_type(&mut client, whole, &["*"]).await.unwrap();
     assert_eq!(
-        (changed.display_name.as_str(), changed.enabled, changed.currency_codes.len()),
+        (
+            changed.display_name.as_str(),
+            changed.enabled,
+            changed.currency_codes.len()
+        ),
         ("Wallet", Some(false), 2)
     );
 }
@@ -777,7 +792,7 @@ async fn answers_are_masked_unless_asked_for_in_full(app: App) {
         let created = create(&mut client, method(account_id, "USD", details.clone()))
             .await
             .unwrap();
-        assert_eq!(last_four_of(created.details.as_ref()), *shown);
+        assert_eq!(values_shown(created.details.as_ref()), *shown);
         for view in [View::Unspecified, View::Masked] {
             assert_eq!(get(&mut client, &created.id, view).await.unwrap(), created);
         }
@@ -806,7 +821,7 @@ async fn answers_are_masked_unless_asked_for_in_full(app: App) {
             if is_full {
                 assert_eq!(listed.details.as_ref(), Some(details));
             } else {
-                assert_eq!(last_four_of(listed.details.as_ref()), *shown);
+                assert_eq!(values_shown(listed.details.as_ref()), *shown);
             }
         }
         assert_eq!(listed.len(), cases.len());
@@ -852,10 +867,7 @@ async fn the_first_method_of_a_currency_is_the_default_and_another_takes_over(ap
     let elsewhere = create(&mut client, method("a", "USD", paypal("ada@example.com")))
         .await
         .unwrap();
-    assert_eq!(
-        (first.default, second.default, elsewhere.default),
-        (true, false, true)
-    );
+    assert_eq!((first.default, second.default, elsewhere.default), (true, false, true));
     let third = PaymentMethod {
         default: true,
         ..method("a", "EUR", tipalti("payee-1"))
@@ -899,7 +911,9 @@ async fn deleting_the_default_hands_it_to_the_oldest_that_remains(app: App) {
 async fn changing_the_currency_hands_the_default_on(app: App) {
     let mut client = client(&app);
     let bank = create(&mut client, method("a", "EUR", iban())).await.unwrap();
-    create(&mut client, method("a", "EUR", tipalti("payee-1"))).await.unwrap();
+    create(&mut client, method("a", "EUR", tipalti("payee-1")))
+        .await
+        .unwrap();
     create(&mut client, method("a", "EUR", paypal("ada@example.com")))
         .await
         .unwrap();
@@ -932,7 +946,9 @@ async fn changing_the_currency_hands_the_default_on(app: App) {
 async fn the_default_is_not_set_to_false(app: App) {
     let mut client = client(&app);
     let bank = create(&mut client, method("a", "EUR", iban())).await.unwrap();
-    let other = create(&mut client, method("a", "EUR", tipalti("payee-1"))).await.unwrap();
+    let other = create(&mut client, method("a", "EUR", tipalti("payee-1")))
+        .await
+        .unwrap();
     let not_default = |method: &PaymentMethod| PaymentMethod {
         id: method.id.clone(),
         ..PaymentMethod::default()
@@ -1209,7 +1225,11 @@ async fn request_ids_answer_the_same_again(app: App) {
         payment_method: Some(method("a", "USD", wallet_details())),
         request_id: request_id.clone(),
     };
-    let created = client.create_payment_method(creation.clone()).await.unwrap().into_inner();
+    let created = client
+        .create_payment_method(creation.clone())
+        .await
+        .unwrap()
+        .into_inner();
     // Not even a type that is disabled or has other fields since changes the answer.
     set_enabled(&mut client, "wallet", false).await;
     let opened = PaymentMethodType {
@@ -1218,7 +1238,11 @@ async fn request_ids_answer_the_same_again(app: App) {
         ..PaymentMethodType::default()
     };
     update_type(&mut client, opened, &["fields"]).await.unwrap();
-    let again = client.create_payment_method(creation.clone()).await.unwrap().into_inner();
+    let again = client
+        .create_payment_method(creation.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(again, created);
     let mut other = creation;
     other.payment_method = Some(method("a", "EUR", wallet_details()));
