@@ -190,7 +190,7 @@ impl PaymentMethodTypeDraft {
             check_name(&self.display_name, MAX_DISPLAY_NAME),
         );
         let currencies = self.check_currencies(id, violations);
-        let minimum_payouts = self.check_minimum_payouts(id, &currencies, violations);
+        let minimum_payouts = self.check_minimum_payouts(id, violations);
         if built_in {
             if !self.fields.is_empty() {
                 violations.push(
@@ -232,7 +232,7 @@ impl PaymentMethodTypeDraft {
         currencies
     }
 
-    fn check_minimum_payouts(&self, id: &str, currencies: &[Currency], violations: &mut Violations) -> Vec<Money> {
+    fn check_minimum_payouts(&self, id: &str, violations: &mut Violations) -> Vec<Money> {
         let root = format!("{ROOT}.minimum_payouts");
         if self.minimum_payouts.len() > MAX_CURRENCIES {
             violations.push(&root, "must be at most 200 amounts");
@@ -244,15 +244,18 @@ impl PaymentMethodTypeDraft {
                 continue;
             };
             let currency = minimum.currency;
-            // The codes as sent, so that a currency refused above is not also called missing here.
-            let offered =
-                self.currency_codes.is_empty() || self.currency_codes.iter().any(|code| code == currency.code());
+            // The codes as sent: a currency that is refused among them is not also called missing here.
+            let pays_in = if self.currency_codes.is_empty() {
+                rail_takes(id, currency)
+            } else {
+                self.currency_codes.iter().any(|code| code == currency.code())
+            };
             if minimums.iter().any(|other| other.currency == currency) {
                 violations.push(
                     format!("{field}.currency_code"),
                     "stands twice: name one minimum a currency",
                 );
-            } else if !offered || (currencies.is_empty() && !rail_takes(id, currency)) {
+            } else if !pays_in {
                 violations.push(
                     format!("{field}.currency_code"),
                     "is a currency that the type does not pay in",

@@ -756,3 +756,384 @@ fn masked(value: &Sensitive) -> Sensitive {
         Sensitive::new(mask(value.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::payment_method_types::{PaymentMethodTypeDraft, PaymentMethodTypeSettings};
+
+    const IBAN: &str = "DE89 3704 0044 0532 0130 00";
+
+    /// A bank transfer with the fields of a row, in the order of the message after the holder's name.
+    fn bank(iban: &str, bic: &str, routing_number: &str, sort_code: &str, account_number: &str) -> DetailsTexts {
+        DetailsTexts::BankTransfer(BankTransferTexts {
+            account_holder_name: Sensitive::new("Ada Byron"),
+            iban: Sensitive::new(iban),
+            bic: Sensitive::new(bic),
+            routing_number: Sensitive::new(routing_number),
+            sort_code: Sensitive::new(sort_code),
+            account_number: Sensitive::new(account_number),
+            bank_name: Sensitive::default(),
+        })
+    }
+
+    fn paypal(email: &str) -> DetailsTexts {
+        DetailsTexts::Paypal {
+            email: Sensitive::new(email),
+        }
+    }
+
+    fn tipalti(payee_id: &str) -> DetailsTexts {
+        DetailsTexts::Tipalti {
+            payee_id: Sensitive::new(payee_id),
+        }
+    }
+
+    fn custom(type_id: &str, fields: &[(&str, &str)]) -> DetailsTexts {
+        DetailsTexts::Custom {
+            type_id: type_id.to_owned(),
+            fields: fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Sensitive::new(*value)))
+                .collect(),
+        }
+    }
+
+    fn field(name: &str, required: bool, pattern: &str, secret: bool) -> PaymentMethodField {
+        PaymentMethodField {
+            name: name.to_owned(),
+            display_name: String::new(),
+            required,
+            pattern: pattern.to_owned(),
+            secret,
+        }
+    }
+
+    fn wallet() -> PaymentMethodType {
+        let fields = vec![
+            field("network", true, "base|ethereum", false),
+            field("wallet", true, "0x[0-9a-f]{8}", true),
+            field("note", false, "[a-z]+", false),
+        ];
+        let draft = PaymentMethodTypeDraft {
+            display_name: "Wallet".to_owned(),
+            fields,
+            ..PaymentMethodTypeDraft::default()
+        };
+        let settings: PaymentMethodTypeSettings = draft.check("wallet", false).unwrap();
+        PaymentMethodType {
+            id: "wallet".to_owned(),
+            built_in: false,
+            display_name: settings.display_name,
+            enabled: true,
+            currencies: Vec::new(),
+            minimum_payouts: Vec::new(),
+            fields: settings.fields,
+            revision: 1,
+            create_time: Timestamp::now(),
+            update_time: Timestamp::now(),
+        }
+    }
+
+    fn check(texts: &DetailsTexts) -> Result<PaymentMethodDetails, Vec<(String, String)>> {
+        let mut violations = Violations::new();
+        let details = texts.check_into(&mut violations);
+        match details {
+            Some(details) if violations.is_empty() => Ok(details),
+            _ => Err(told(violations)),
+        }
+    }
+
+    fn told(violations: Violations) -> Vec<(String, String)> {
+        violations
+            .into_inner()
+            .into_iter()
+            .map(|violation| {
+                let field = violation.field.strip_prefix("payment_method.").unwrap().to_owned();
+                (field, violation.description)
+            })
+            .collect()
+    }
+
+    fn paths(texts: &DetailsTexts) -> Vec<String> {
+        check(texts).unwrap_err().into_iter().map(|(field, _)| field).collect()
+    }
+
+    fn merge(
+        texts: &DetailsTexts,
+        other: Option<&DetailsTexts>,
+        mask: &[&str],
+    ) -> Result<Option<DetailsTexts>, Vec<String>> {
+        let mask: Vec<String> = mask.iter().map(|path| (*path).to_owned()).collect();
+        let mut violations = Violations::new();
+        let merged = texts.merged(other, &mask, &mut violations);
+        if violations.is_empty() {
+            return Ok(merged);
+        }
+        Err(told(violations).into_iter().map(|(field, _)| field).collect())
+    }
+
+    #[test]
+    fn the_four_combinations_are_accepted_and_normalised() {
+        for (texts, normal) in [
+            (
+                bank(IBAN, "", "", "", ""),
+                bank("DE89370400440532013000", "", "", "", ""),
+            ),
+            (
+                bank("de89370400440532013000", "cobadeff", "", "", ""),
+                bank("DE89370400440532013000", "COBADEFF", "", "", ""),
+            ),
+            (
+                bank("", "", "021-000-021", "", "12 34"),
+                bank("", "", "021000021", "", "1234"),
+            ),
+            (
+                bank("", "", "", "12-34-56", "31926819"),
+                bank("", "", "", "123456", "31926819"),
+            ),
+            (
+                bank("", "BOTKJPJT", "", "", "abc-123"),
+                bank("", "BOTKJPJT", "", "", "ABC123"),
+            ),
+        ] {
+            let details = check(&texts).unwrap();
+            assert_eq!(details.texts(), normal);
+            assert_eq!(details.type_id(), "bank_transfer");
+            let json = serde_json::to_string(&details).unwrap();
+            assert_eq!(serde_json::from_str::<PaymentMethodDetails>(&json).unwrap(), details);
+            assert!(
+                !format!("{details:?}{texts:?}").contains(['0', '1', '3']),
+                "{details:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_other_combination_is_refused_with_the_four_that_are_not() {
+        let values = ["DE89370400440532013000", "COBADEFF", "021000021", "123456", "31926819"];
+        let mut accepted = 0;
+        for set in 0..32_u32 {
+            let value = |place: usize| if set >> place & 1 == 1 { values[place] } else { "" };
+            let texts = bank(value(0), value(1), value(2), value(3), value(4));
+            match check(&texts) {
+                Ok(_) => accepted += 1,
+                Err(violations) => {
+                    assert_eq!(violations, [("bank_transfer".to_owned(), COMBINATIONS.to_owned())]);
+                }
+            }
+        }
+        assert_eq!(accepted, 5);
+    }
+
+    #[test]
+    fn every_wrong_bank_field_is_named() {
+        let texts = bank("DE00", "X", "1", "2", "****3000");
+        assert_eq!(
+            paths(&texts),
+            [
+                "bank_transfer.iban",
+                "bank_transfer.bic",
+                "bank_transfer.routing_number",
+                "bank_transfer.sort_code",
+                "bank_transfer.account_number",
+                "bank_transfer"
+            ]
+        );
+        for (texts, path) in [
+            (bank("", "", "021000021", "", "12A"), "bank_transfer.account_number"),
+            (bank("", "", "", "123456", "123"), "bank_transfer.account_number"),
+            (bank("", "BOTKJPJT", "", "", "-"), "bank_transfer.account_number"),
+            (bank("DE89370400440532013001", "", "", "", ""), "bank_transfer.iban"),
+        ] {
+            assert_eq!(paths(&texts), [path]);
+        }
+        let DetailsTexts::BankTransfer(mut texts) = bank(IBAN, "", "", "", "") else {
+            panic!()
+        };
+        texts.account_holder_name = Sensitive::new(" ");
+        texts.bank_name = Sensitive::new("b".repeat(141));
+        assert_eq!(
+            paths(&DetailsTexts::BankTransfer(texts)),
+            ["bank_transfer.account_holder_name", "bank_transfer.bank_name"]
+        );
+    }
+
+    #[test]
+    fn paypal_and_tipalti() {
+        assert_eq!(
+            check(&paypal("ada@EXAMPLE.com")).unwrap().texts(),
+            paypal("ada@example.com")
+        );
+        assert_eq!(paths(&paypal("ada")), ["paypal.email"]);
+        assert_eq!(paths(&paypal("")), ["paypal.email"]);
+        for payee_id in ["a", "aff-1_x.y@Z", &"9".repeat(64)] {
+            assert_eq!(check(&tipalti(payee_id)).unwrap().texts(), tipalti(payee_id));
+        }
+        for payee_id in ["", " a", "a b", "ä", "a/b", &"9".repeat(65)] {
+            assert_eq!(paths(&tipalti(payee_id)), ["tipalti.payee_id"], "{payee_id}");
+        }
+    }
+
+    #[test]
+    fn custom_values_are_checked_without_the_type() {
+        let details = check(&custom("wallet", &[("a", "1"), ("b", "")])).unwrap();
+        assert_eq!(details.texts(), custom("wallet", &[("a", "1")]));
+        let long = "x".repeat(501);
+        let texts = custom("paypal", &[("a", "a\u{7}"), ("b", &long), ("Not a name", "a\n")]);
+        assert_eq!(
+            paths(&texts),
+            [
+                "custom.type_id",
+                "custom.fields",
+                "custom.fields[a]",
+                "custom.fields[b]"
+            ]
+        );
+        for type_id in ["", "Wallet", "ab", "bank_transfer", "tipalti"] {
+            assert_eq!(paths(&custom(type_id, &[])), ["custom.type_id"], "{type_id}");
+        }
+        assert!(check(&custom("wallet", &[("a", &"x".repeat(500))])).is_ok());
+    }
+
+    #[test]
+    fn custom_values_are_checked_against_the_type() {
+        let wallet = wallet();
+        for (fields, expected) in [
+            (vec![("network", "base"), ("wallet", "0x00112233")], vec![]),
+            (
+                vec![("network", "base"), ("wallet", "0x00112233"), ("note", "")],
+                vec![],
+            ),
+            (vec![], vec!["custom.fields[network]", "custom.fields[wallet]"]),
+            (
+                vec![("network", "bases"), ("wallet", " "), ("note", " ")],
+                vec!["custom.fields[network]", "custom.fields[wallet]", "custom.fields[note]"],
+            ),
+            (
+                vec![("network", "base"), ("wallet", "0x00112233"), ("other", "x")],
+                vec!["custom.fields"],
+            ),
+        ] {
+            let mut violations = Violations::new();
+            custom("wallet", &fields).check_fields_into(&wallet, &mut violations);
+            let paths: Vec<String> = told(violations).into_iter().map(|(field, _)| field).collect();
+            assert_eq!(paths, expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn masked_answers_show_the_last_four_of_what_is_secret() {
+        let masked = |texts: &DetailsTexts| check(texts).unwrap().shown(View::Masked, &wallet().fields);
+        assert_eq!(
+            masked(&bank(IBAN, "COBADEFF", "", "", "")),
+            bank("****3000", "COBADEFF", "", "", "")
+        );
+        assert_eq!(
+            masked(&bank("", "", "021000021", "", "1234")),
+            bank("", "", "021000021", "", "****")
+        );
+        assert_eq!(
+            masked(&bank("", "", "", "123456", "31926819")),
+            bank("", "", "", "123456", "****6819")
+        );
+        assert_eq!(masked(&paypal("ada@example.com")), paypal("****.com"));
+        assert_eq!(masked(&tipalti("payee-0001")), tipalti("****0001"));
+        let stored = custom(
+            "wallet",
+            &[("network", "base"), ("wallet", "0x00112233"), ("gone", "secret")],
+        );
+        assert_eq!(
+            masked(&stored),
+            custom(
+                "wallet",
+                &[("network", "base"), ("wallet", "****2233"), ("gone", "****cret")]
+            )
+        );
+        let details = check(&stored).unwrap();
+        assert_eq!(details.shown(View::Full, &[]), stored);
+        assert_eq!(
+            details.shown(View::Masked, &[]),
+            custom(
+                "wallet",
+                &[("network", "****"), ("wallet", "****2233"), ("gone", "****cret")]
+            )
+        );
+    }
+
+    #[test]
+    fn masked_values_are_refused_wherever_they_are_answered() {
+        for (texts, path) in [
+            (bank("****3000", "", "", "", ""), "bank_transfer.iban"),
+            (bank("", "", "021000021", "", "****"), "bank_transfer.account_number"),
+            (bank("", "", "", "123456", "****6819"), "bank_transfer.account_number"),
+            (bank("", "BOTKJPJT", "", "", "****6819"), "bank_transfer.account_number"),
+            (paypal("****.com"), "paypal.email"),
+            (tipalti("****0001"), "tipalti.payee_id"),
+            (custom("wallet", &[("wallet", "****2233")]), "custom.fields[wallet]"),
+        ] {
+            assert_eq!(check(&texts).unwrap_err(), [(path.to_owned(), MASKED.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn updates_take_over_what_the_mask_names() {
+        let stored = bank("DE89370400440532013000", "COBADEFF", "", "", "");
+        let sent = bank("GB33BUKB20201555555555", "", "", "", "");
+        for (mask, expected) in [
+            (vec!["currency_code", "default"], None),
+            (
+                vec!["bank_transfer.iban"],
+                Some(bank("GB33BUKB20201555555555", "COBADEFF", "", "", "")),
+            ),
+            (
+                vec!["bank_transfer.bic"],
+                Some(bank("DE89370400440532013000", "", "", "", "")),
+            ),
+            (vec!["bank_transfer"], Some(sent.clone())),
+            (vec![ANY_DETAILS], Some(sent.clone())),
+        ] {
+            assert_eq!(merge(&stored, Some(&sent), &mask), Ok(expected), "{mask:?}");
+        }
+        let cleared = merge(&paypal("a@example.com"), None, &["paypal.email"]);
+        assert_eq!(cleared, Ok(Some(paypal(""))));
+        let stored = custom("wallet", &[("network", "base"), ("note", "x")]);
+        let sent = custom("", &[("network", "ethereum")]);
+        assert_eq!(
+            merge(&stored, Some(&sent), &["custom.fields"]),
+            Ok(Some(custom("wallet", &[("network", "ethereum")])))
+        );
+    }
+
+    #[test]
+    fn the_type_is_immutable() {
+        let stored = paypal("a@example.com");
+        let wallet = custom("wallet", &[]);
+        for (stored, sent, mask, path) in [
+            (&stored, Some(tipalti("x")), vec!["tipalti"], "tipalti"),
+            (
+                &stored,
+                Some(bank(IBAN, "", "", "", "")),
+                vec!["bank_transfer.iban"],
+                "bank_transfer",
+            ),
+            (&stored, None, vec!["custom.fields"], "custom"),
+            (&stored, Some(tipalti("x")), vec![ANY_DETAILS], "tipalti"),
+            (&stored, None, vec![ANY_DETAILS], "paypal"),
+            (&stored, Some(tipalti("x")), vec!["paypal"], "paypal"),
+            (&wallet, Some(custom("other", &[])), vec!["custom"], "custom.type_id"),
+            (
+                &wallet,
+                Some(custom("other", &[])),
+                vec!["custom.fields"],
+                "custom.type_id",
+            ),
+        ] {
+            assert_eq!(
+                merge(stored, sent.as_ref(), &mask),
+                Err(vec![path.to_owned()]),
+                "{mask:?}"
+            );
+        }
+    }
+}

@@ -30,11 +30,6 @@ struct Row {
 }
 
 #[derive(FromQueryResult)]
-struct Id {
-    id: String,
-}
-
-#[derive(FromQueryResult)]
 struct Count {
     count: i64,
 }
@@ -72,12 +67,7 @@ pub(crate) async fn list_all<C: ConnectionTrait>(session: &Session<C>) -> Result
 /// How many types there are. No other transaction adds one until this one ends: they take turns at the row of a built-in
 /// type, which is always there.
 pub(crate) async fn count_for_insert(tx: &Tx) -> Result<u64> {
-    let sql = format!(
-        "SELECT id FROM payment_method_types WHERE id = $1{}",
-        tx.backend.for_update()
-    );
-    let turn: Id = tx.fetch_one(&sql, vec![BANK_TRANSFER.into()]).await?;
-    debug_assert_eq!(turn.id, BANK_TRANSFER);
+    find_for_update(tx, BANK_TRANSFER).await?;
     let count: Count = tx
         .fetch_one("SELECT count(*) AS count FROM payment_method_types", Vec::new())
         .await?;
