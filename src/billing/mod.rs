@@ -108,7 +108,8 @@ impl Billing {
 /// connection that is dropped while `BEGIN` is under way would go back to its pool inside a transaction.
 async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let task = tokio::spawn(work);
-    task.await.map_err(|error| Error::internal(format!("a task ended abnormally: {error}")))?
+    task.await
+        .map_err(|error| Error::internal(format!("a task ended abnormally: {error}")))?
 }
 
 async fn attempt_until_done<M: Mutation>(store: &Store, call: &Call, mutation: &M) -> Result<M::Answer> {

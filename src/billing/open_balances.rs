@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Billing, detached};
 use super::page::{Page, PageRequest};
+use super::{Billing, detached};
 use crate::domain::currency::Currency;
 use crate::domain::error::Result;
 use crate::domain::ids::AccountId;

@@ -133,7 +133,10 @@ impl OpenBalance {
             return Ok(Err(SettleSkipReason::AmountAboveOpenBalance));
         }
         let decimals = method_type.payout_decimals(self.currency);
-        let money = Money::new(self.currency, requested.unwrap_or(self.open).floor_to_decimals(decimals));
+        let money = Money::new(
+            self.currency,
+            requested.unwrap_or(self.open).floor_to_decimals(decimals),
+        );
         let minimum = method_type.minimum_payout(self.currency).unwrap_or(Amount::ZERO);
         if !money.amount.is_positive() || money.amount < minimum {
             return Ok(Err(SettleSkipReason::BelowMinimum));

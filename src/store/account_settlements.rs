@@ -112,7 +112,7 @@ pub(crate) async fn insert(tx: &Tx, settlement_id: Uuid, rows: &[NewAccountSettl
     let mut decimals = Vec::with_capacity(rows.len());
     for row in rows {
         amounts.push(row.money.amount.to_micros()?);
-decimals.push(i32::try_from(row.decimals).map_err(|_| Error::internal("a currency has too many decimals"))?);
+        decimals.push(i32::try_from(row.decimals).map_err(|_| Error::internal("a currency has too many decimals"))?);
     }
     let input = Rows::new()
         .uuid("id", rows.iter().map(|row| row.id))

@@ -39,7 +39,10 @@ pub(crate) async fn find<C: ConnectionTrait>(
 /// As [`find`], with the row locked until the transaction ends. First locked, then read: a join that waited for a lock would
 /// read the locked row again but keep the other one from before, and lose both where they no longer fit.
 pub(crate) async fn find_for_update(tx: &Tx, account_id: &AccountId) -> Result<Option<BillingDetailsRecord>> {
-    let sql = format!("SELECT account_id FROM billing_details WHERE account_id = $1{}", tx.backend.for_update());
+    let sql = format!(
+        "SELECT account_id FROM billing_details WHERE account_id = $1{}",
+        tx.backend.for_update()
+    );
     tx.execute(&sql, vec![account_id.as_str().into()]).await?;
     find(tx, account_id).await
 }

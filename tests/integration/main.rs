@@ -11,6 +11,7 @@
 )]
 
 mod flow;
+mod payment_methods;
 
 use std::process::ExitCode;
 
@@ -27,5 +28,8 @@ mod support {
 }
 
 fn main() -> ExitCode {
-    harness::main(|url| Box::pin(app::migrate(url)), vec![flow::scenarios()])
+    harness::main(
+        |url| Box::pin(app::migrate(url)),
+        vec![flow::scenarios(), payment_methods::scenarios()],
+    )
 }
