@@ -5,6 +5,7 @@
 #![allow(
     missing_docs,
     clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code: its documentation is the proto comments"

@@ -11,7 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::billing::Billing;
-use crate::grpc::{self, ErrorDetailsLayer, SERVICE_NAMES};
+use crate::grpc::{self, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES};
 use crate::proto;
 
 /// Streams at once on one connection.
@@ -40,6 +40,7 @@ pub async fn run(
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .tcp_nodelay(true)
+        .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());

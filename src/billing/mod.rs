@@ -3,8 +3,8 @@
 //! Knows nothing of gRPC. Every write is a [`Mutation`]: its canonical request, which is hashed for the request id, and what
 //! it does in one transaction.
 //!
-//! Lock order, everywhere: request id, account settlements by id, reversed entries by id, accruals by key, entries by
-//! (source, external id), counters by (settlement, currency). `ARCHITECTURE.md` says why no two writers can deadlock.
+//! Lock order, everywhere: request id, billing details or payment methods of one account, settlement, account settlements by
+//! id, reversed entries by id, accruals by key, entries by (source, external id), counters by (settlement, currency). `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
 mod billing_details;

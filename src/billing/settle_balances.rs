@@ -342,10 +342,8 @@ impl Plan {
                 });
             }
             Err(reason) => {
-                let amount = match reason {
-                    SettleSkipReason::AmountAboveOpenBalance => requested,
-                    _ => Some(balance.open),
-                };
+                let above = reason == SettleSkipReason::AmountAboveOpenBalance;
+                let amount = if above { requested } else { Some(balance.open) };
                 self.skip(&balance.account_id, Some(balance.currency), reason, amount);
             }
         }

@@ -93,7 +93,7 @@ pub struct BillingDetailsDraft {
 }
 
 /// An unchecked address.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct AddressDraft {
     /// Country code.
     pub region_code: String,
@@ -345,18 +345,6 @@ impl BillingDetailsDraft {
             _ => {}
         }
         self.address = Some(address);
-    }
-}
-
-impl Default for AddressDraft {
-    fn default() -> Self {
-        Self {
-            region_code: String::new(),
-            postal_code: Sensitive::default(),
-            administrative_area: Sensitive::default(),
-            locality: Sensitive::default(),
-            address_lines: Vec::new(),
-        }
     }
 }
 

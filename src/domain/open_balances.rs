@@ -210,15 +210,13 @@ impl BalanceFilter {
         if balance.is_zero() && self.account_ids.is_empty() {
             return Ok(false);
         }
-        if let Some(minimum) = self.minimum {
-            if balance.currency != minimum.currency || balance.open < minimum.amount {
-                return Ok(false);
-            }
+        let enough = |minimum: Money| balance.currency == minimum.currency && balance.open >= minimum.amount;
+        if !self.minimum.is_none_or(enough) {
+            return Ok(false);
         }
-        if let Some(type_id) = &self.payment_method_type_id {
-            if balance.payee.method.as_ref().map(|method| &method.type_id) != Some(type_id) {
-                return Ok(false);
-            }
+        let method_type = balance.payee.method.as_ref().map(|method| &method.type_id);
+        if self.payment_method_type_id.is_some() && self.payment_method_type_id.as_ref() != method_type {
+            return Ok(false);
         }
         Ok(!self.payable_only || balance.payable(None, types)?.is_ok())
     }

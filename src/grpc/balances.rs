@@ -39,7 +39,7 @@ impl BalancesService for BalancesServer {
         request: Request<Streaming<proto::StreamEntriesRequest>>,
     ) -> Result<Response<Self::StreamEntriesStream>, Status> {
         let billing = self.billing.clone();
-        let answers = answer_chunks(request.into_inner(), self.shutdown.clone(), move |chunk| {
+        let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
             let billing = billing.clone();
             async move {
                 let (chunk_id, posted) = convert::stream_entries(chunk).map_err(from_error)?;

@@ -1,5 +1,5 @@
-//! Gives a reason to errors that tonic answers before a handler is called: a message too large, invalid UTF-8, an unknown
-//! method. Every error of this service carries an `ErrorInfo`.
+//! Gives a reason to errors that tonic answers before a handler is called (a message too large, invalid UTF-8, an unknown
+//! method), and ends calls whose time is up. Every error of this service carries an `ErrorInfo`.
 
 use std::task::{Context, Poll};
 
@@ -8,6 +8,7 @@ use tonic::Status;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
+use super::deadline;
 use super::status::from_transport;
 
 /// Wraps a service in [`ErrorDetails`].
@@ -43,8 +44,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let deadline = deadline::of(request.headers());
         let response = self.inner.call(request);
-        Box::pin(async move { response.await.map(explain) })
+        Box::pin(async move {
+            tokio::select! {
+                response = response => response.map(explain),
+                () = deadline::passed(deadline) => Ok(deadline::exceeded().into_http()),
+            }
+        })
     }
 }
 

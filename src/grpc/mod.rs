@@ -2,7 +2,9 @@
 
 mod balances;
 mod billing_details;
+mod call_log;
 mod convert;
+mod deadline;
 mod error_details_layer;
 mod payment_methods;
 mod settlements;
@@ -14,6 +16,7 @@ use tonic::service::Routes;
 
 use self::balances::BalancesServer;
 use self::billing_details::BillingDetailsServer;
+pub(crate) use self::call_log::CallLogLayer;
 pub(crate) use self::error_details_layer::ErrorDetailsLayer;
 use self::payment_methods::PaymentMethodsServer;
 use self::settlements::SettlementsServer;

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::convert::{settle_balances as convert_settle, settlements as convert};
+use super::deadline;
 use super::status::from_error;
 use super::streams::{Answers, answer_chunks, answer_until_done};
 use crate::billing::{Billing, Call};
@@ -119,7 +120,7 @@ impl SettlementsService for SettlementsServer {
         request: Request<Streaming<proto::BulkUpdateAccountSettlementStatusRequest>>,
     ) -> Result<Response<Self::BulkUpdateAccountSettlementStatusStream>, Status> {
         let billing = self.billing.clone();
-        let answers = answer_chunks(request.into_inner(), self.shutdown.clone(), move |chunk| {
+        let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
             let billing = billing.clone();
             async move {
                 let chunk = convert::bulk_update(chunk).map_err(from_error)?;
@@ -139,13 +140,14 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::BulkUpdateSettlementStatusRequest>,
     ) -> Result<Response<Self::BulkUpdateSettlementStatusStream>, Status> {
+        let deadline = deadline::of(request.metadata().as_ref());
         let update = convert::update_settlement(request.into_inner()).map_err(from_error)?;
         self.billing
             .check_settlement_alive(update.settlement_id)
             .await
             .map_err(from_error)?;
         let billing = self.billing.clone();
-        let answers = answer_until_done(self.shutdown.clone(), Uuid::nil(), move |number, after| {
+        let answers = answer_until_done(deadline, self.shutdown.clone(), Uuid::nil(), move |number, after| {
             let billing = billing.clone();
             let call = Call {
                 part: number,

@@ -3,10 +3,12 @@
 use std::future::Future;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
+use super::deadline;
 use super::status::{from_error, from_transport};
 use crate::domain::error::{Error, Reason};
 
@@ -17,8 +19,12 @@ const ANSWERS_WAITING: usize = 4;
 pub(crate) type Answers<T> = ReceiverStream<Result<T, Status>>;
 
 /// Answers each chunk of a request stream in order. An error ends the stream after the answers before it; so do the end of the
-/// requests and a shutdown, which lets the chunk that is under way finish.
-pub(crate) fn answer_chunks<Q, A, F, W>(mut chunks: Streaming<Q>, shutdown: CancellationToken, handle: F) -> Answers<A>
+/// requests, the caller's deadline and a shutdown, which let the chunk that is under way finish.
+pub(crate) fn answer_chunks<Q, A, F, W>(
+    request: Request<Streaming<Q>>,
+    shutdown: CancellationToken,
+    handle: F,
+) -> Answers<A>
 where
     Q: Send + 'static,
     A: Send + 'static,
@@ -26,12 +32,15 @@ where
     W: Future<Output = Result<A, Status>> + Send,
 {
     let (sender, receiver) = mpsc::channel(ANSWERS_WAITING);
+    let deadline = deadline::of(request.metadata().as_ref());
+    let mut chunks = request.into_inner();
     tokio::spawn(async move {
         // A place for the answer first: nothing is done whose answer could not be given. It fails when the caller is gone.
         while let Ok(place) = sender.reserve().await {
             let chunk = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Err(from_error(shutting_down())),
+                () = deadline::passed(deadline) => Err(deadline::exceeded()),
                 chunk = chunks.message() => chunk.map_err(from_transport),
             };
             let answer = match chunk {
@@ -50,7 +59,12 @@ where
 }
 
 /// Gives answers as long as there are any: `next` gets the number of the chunk, from 0, and says what comes, or that all is said.
-pub(crate) fn answer_until_done<A, S, F, W>(shutdown: CancellationToken, start: S, next: F) -> Answers<A>
+pub(crate) fn answer_until_done<A, S, F, W>(
+    deadline: Option<Instant>,
+    shutdown: CancellationToken,
+    start: S,
+    next: F,
+) -> Answers<A>
 where
     A: Send + 'static,
     S: Send + 'static,
@@ -64,6 +78,10 @@ where
         while let Ok(place) = sender.reserve().await {
             if shutdown.is_cancelled() {
                 place.send(Err(from_error(shutting_down())));
+                break;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                place.send(Err(deadline::exceeded()));
                 break;
             }
             match next(number, state).await {

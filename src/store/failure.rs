@@ -20,6 +20,10 @@ pub(crate) fn from_db(error: DbErr) -> Error {
     Error::Store(classify(&error))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other errors of the library are faults of the service"
+)]
 fn classify(error: &DbErr) -> StoreFailure {
     match error {
         DbErr::ConnectionAcquire(cause) => StoreFailure::Unavailable(format!("no free database connection: {cause}")),
