@@ -53,7 +53,7 @@ pub struct ConfigError {
 pub enum Purpose {
     /// To listen and to write: everything, and a key file may be made.
     Serve,
-    /// To migrate or read the database: no address, and nothing is made.
+    /// To migrate or check the database: neither an address nor keys are needed, and nothing is made.
     Database,
 }
 
@@ -169,16 +169,17 @@ fn encryption_keys(
             }
         };
     }
+    if purpose == Purpose::Database {
+        return Some((SealingKeys::none(), KeyFile::Unused));
+    }
     match (backend_of(url), sqlite_path(url)) {
-        (Some(Backend::Sqlite), Some(path)) => {
-            match keys_from_file(&with_suffix(&path, ".keys"), purpose, path.exists()) {
-                Ok(found) => Some(found),
-                Err(problem) => {
-                    problems.push(problem);
-                    None
-                }
+        (Some(Backend::Sqlite), Some(path)) => match keys_from_file(&with_suffix(&path, ".keys"), path.exists()) {
+            Ok(found) => Some(found),
+            Err(problem) => {
+                problems.push(problem);
+                None
             }
-        }
+        },
         _ => {
             problems.push(format!(
                 "{ENCRYPTION_KEYS} is required with PostgreSQL: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
@@ -189,13 +190,13 @@ fn encryption_keys(
 }
 
 /// The key file beside an embedded database: read, or made when there is neither it nor the database.
-fn keys_from_file(path: &Path, purpose: Purpose, database_exists: bool) -> Result<(SealingKeys, KeyFile), String> {
+fn keys_from_file(path: &Path, database_exists: bool) -> Result<(SealingKeys, KeyFile), String> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
             let keys = SealingKeys::parse(text.trim()).map_err(|problem| format!("{}: {problem}", path.display()))?;
             Ok((keys, KeyFile::Found(path.to_owned())))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && purpose == Purpose::Serve && !database_exists => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !database_exists => {
             let text = SealingKeys::generate("file-1")?;
             write_private(path, &text).map_err(|error| format!("can't write {}: {error}", path.display()))?;
             let keys = SealingKeys::parse(&text)?;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::entity::{billing_details, billing_details_versions};
 use super::sealing::{Sealed, SealingKeys};
-use super::{Session, Tx, from_db, time};
+use super::{Reader, Session, Tx, from_db, time};
 use crate::domain::billing_details::{BillingDetails, BillingDetailsRecord};
 use crate::domain::error::Result;
 use crate::domain::ids::{AccountId, new_id};
@@ -121,6 +121,14 @@ pub(crate) fn open_version(
     bytes: Vec<u8>,
 ) -> Result<BillingDetails> {
     keys.open(VERSIONS, &version_id.to_string(), &Sealed { key_id, bytes })
+}
+
+/// Opens the newest version, to see whether the keys are those of the database.
+pub(crate) async fn check_keys(reader: &Reader) -> Result<()> {
+    let newest: Option<Row> = reader
+        .fetch_optional(&format!("{SELECT} ORDER BY v.id DESC LIMIT 1"), vec![])
+        .await?;
+    newest.map(|row| open(&reader.keys, row)).transpose().map(drop)
 }
 
 async fn insert_version(

@@ -6,15 +6,17 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use affiliate_billing_migrations::{Migrator, MigratorTrait as _};
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbErr};
 
 use super::sealing::SealingKeys;
-use super::{Backend, Inner, Store};
+use super::{Backend, Inner, Store, billing_details, payment_methods};
 
 /// How to open a database.
 #[derive(Debug, Clone)]
@@ -75,7 +77,9 @@ impl Store {
                 let write = connect_sqlite(&path, 1, &options, Access::Write).await?;
                 Migrator::up(&write, None).await.map_err(failed)?;
                 let read = connect_sqlite(&path, options.max_connections, &options, Access::Read).await?;
-                Ok(Self::assemble(Backend::Sqlite, write, read, options.keys, Some(lock)))
+                Self::assemble(Backend::Sqlite, write, read, options.keys, Some(lock))
+                    .with_checked_keys()
+                    .await
             }
             Backend::Postgres => {
                 let pool = connect_postgres(&options, options.max_connections).await?;
@@ -199,6 +203,10 @@ async fn connect_sqlite(
 }
 
 async fn connect_postgres(options: &StoreOptions, max_connections: u32) -> Result<DatabaseConnection, ConnectError> {
+    // Checked here, because the library's own message would show the URL with its password.
+    if PgConnectOptions::from_str(&options.url).is_err() {
+        return Err(ConnectError::UnknownUrl);
+    }
     let mut connect = connect_options(&options.url, max_connections, options);
     connect.set_application_name("affiliate-billing");
     Database::connect(connect).await.map_err(failed)

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::entity::{payment_method_versions, payment_methods};
 use super::sealing::{Sealed, SealingKeys};
-use super::{Session, Tx, from_db, time};
+use super::{Reader, Session, Tx, from_db, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
@@ -46,6 +46,14 @@ pub(crate) async fn find<C: ConnectionTrait>(session: &Session<C>, id: Uuid) -> 
     let sql = format!("{SELECT} WHERE m.id = $1");
     let row: Option<Row> = session.fetch_optional(&sql, vec![id.into()]).await?;
     row.map(|row| open(&session.keys, row)).transpose()
+}
+
+/// Opens the newest version, to see whether the keys are those of the database.
+pub(crate) async fn check_keys(reader: &Reader) -> Result<()> {
+    let newest: Option<Row> = reader
+        .fetch_optional(&format!("{SELECT} ORDER BY v.id DESC LIMIT 1"), vec![])
+        .await?;
+    newest.map(|row| open(&reader.keys, row)).transpose().map(drop)
 }
 
 /// Whose a payment method is, which never changes.
