@@ -84,15 +84,23 @@ impl Store {
             Backend::Postgres => {
                 let pool = connect_postgres(&options, options.max_connections).await?;
                 check_migrated(&pool).await?;
-                Ok(Self::assemble(
-                    Backend::Postgres,
-                    pool.clone(),
-                    pool,
-                    options.keys,
-                    None,
-                ))
+                Self::assemble(Backend::Postgres, pool.clone(), pool, options.keys, None)
+                    .with_checked_keys()
+                    .await
             }
         }
+    }
+
+    /// Refuses keys that do not open what is stored, before a caller meets that as an internal error.
+    async fn with_checked_keys(self) -> Result<Self, ConnectError> {
+        let reader = self.reader();
+        let checked = match billing_details::check_keys(&reader).await {
+            Ok(()) => payment_methods::check_keys(&reader).await,
+            Err(error) => Err(error),
+        };
+        checked
+            .map_err(|error| ConnectError::Failed(format!("the encryption keys do not fit the database: {error}")))?;
+        Ok(self)
     }
 
     /// Opens a database to read it beside a process that serves from it. Nothing is created, migrated or locked.
