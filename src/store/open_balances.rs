@@ -14,7 +14,7 @@ use crate::domain::ids::AccountId;
 use crate::domain::open_balances::{BalanceFilter, DefaultMethod, OpenBalance, Payee};
 use crate::domain::time::Date;
 
-/// Which accruals count.
+/// Which accruals count as available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// All open ones.
@@ -83,9 +83,10 @@ pub(crate) async fn list<C: ConnectionTrait>(
             .or(filter.minimum.map(|money| money.currency))
             .map(Currency::code),
     );
-    let open = match scope {
-        Scope::Open => "a.account_settlement_id IS NULL",
-        Scope::Closed => "a.account_settlement_id IS NULL AND NOT a.accepting",
+    let open = "a.account_settlement_id IS NULL";
+    let claimable = match scope {
+        Scope::Open => open.to_owned(),
+        Scope::Closed => format!("{open} AND NOT a.accepting"),
     };
     if filter.account_ids.is_empty() {
         conditions.and_plain(open);
@@ -98,11 +99,11 @@ pub(crate) async fn list<C: ConnectionTrait>(
     let sql = format!(
         "SELECT b.*, {PAYEE_COLUMNS} FROM ( \
             SELECT a.account_id, a.currency_code, \
-                CAST(coalesce(sum(CASE WHEN {open} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
+                CAST(coalesce(sum(CASE WHEN {claimable} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} AND NOT {due} THEN a.amount END), 0) AS bigint) AS pending_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} THEN a.entry_count END), 0) AS bigint) AS entry_count, \
-                CAST(count(CASE WHEN {open} AND {due} THEN 1 END) AS bigint) AS open_accrual_count, \
-                max(CASE WHEN {open} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
+                CAST(count(CASE WHEN {claimable} AND {due} THEN 1 END) AS bigint) AS open_accrual_count, \
+                max(CASE WHEN {claimable} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
             FROM accruals a WHERE {} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT {limit} \
          ) b {PAYEE_JOINS} ORDER BY b.account_id, b.currency_code",
