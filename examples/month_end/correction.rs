@@ -87,10 +87,10 @@ async fn settle_again(billing: &Billing, payout: &AccountSettlement) -> Result<(
         expected_totals: vec![money.clone()],
         ..SettleBalancesRequest::default()
     };
-    let settlement = settle(billing, request).await?;
+    settle(billing, request).await?;
     println!(
-        "correction: {} of {} set back, deleted and settled again: {} {}, {}",
-        payout.id, payout.account_id, money.currency_code, money.amount, settlement.id
+        "correction, now or in an earlier run: {} {} of {} set back, deleted and settled again",
+        money.currency_code, money.amount, payout.account_id
     );
     Ok(())
 }

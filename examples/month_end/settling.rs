@@ -3,7 +3,7 @@
 use crate::client::Billing;
 use crate::data::Month;
 use crate::failure::Failure;
-use crate::money::{Totals, exact, required};
+use crate::money::{Totals, amount, exact, required};
 use crate::request_id;
 use crate::table::Table;
 use affiliate_billing::proto::settle_balances_request::Selection;
@@ -62,7 +62,7 @@ async fn show_summary(billing: &Billing) -> Result<(), Failure> {
         .into_inner();
 
     println!("funds needed:");
-    let mut table = Table::new(&["paid by", "currency", "amount", "accounts"]);
+    let mut table = Table::new(&["paid by", "currency", "amount", "balances"]);
     for funds in &summary.funds_needed {
         let money = required(funds.money.as_ref(), "money")?;
         table.line([
@@ -75,13 +75,13 @@ async fn show_summary(billing: &Billing) -> Result<(), Failure> {
     table.print();
 
     println!("not payable:");
-    let mut table = Table::new(&["because", "currency", "amount", "accounts"]);
+    let mut table = Table::new(&["because", "currency", "amount", "balances"]);
     for left in &summary.not_payable {
         let money = required(left.money.as_ref(), "money")?;
         table.line([
             skip_reason(left.reason()),
             money.currency_code.clone(),
-            money.amount.clone(),
+            exact(amount(money)?),
             left.account_count.to_string(),
         ]);
     }
@@ -170,16 +170,16 @@ pub(crate) async fn show_settlement(billing: &Billing, id: &str) -> Result<(), F
 }
 
 async fn skipped_table(billing: &Billing, settlement_id: &str) -> Result<Table, Failure> {
-    let mut accounts: BTreeMap<SettleSkipReason, usize> = BTreeMap::new();
+    let mut balances: BTreeMap<SettleSkipReason, usize> = BTreeMap::new();
     let mut amounts: BTreeMap<SettleSkipReason, Totals> = BTreeMap::new();
     for skipped in billing.list_skipped(settlement_id).await? {
-        *accounts.entry(skipped.reason()).or_default() += 1;
+        *balances.entry(skipped.reason()).or_default() += 1;
         if let Some(money) = &skipped.money {
             amounts.entry(skipped.reason()).or_default().add(money)?;
         }
     }
-    let mut table = Table::new(&["because", "accounts", "open then"]);
-    for (reason, count) in accounts {
+    let mut table = Table::new(&["because", "balances", "open then"]);
+    for (reason, count) in balances {
         let open = amounts.entry(reason).or_default().in_words();
         table.line([skip_reason(reason), count.to_string(), open]);
     }
