@@ -186,6 +186,15 @@ impl Backend {
             Self::Sqlite => "",
         }
     }
+
+    /// As [`Backend::for_update`], but lets others insert rows that refer to the locked ones: for a row whose children are
+    /// written by transactions that hold locks which this one asks for later.
+    pub(crate) fn for_no_key_update(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR NO KEY UPDATE",
+            Self::Sqlite => "",
+        }
+    }
 }
 
 impl<C: ConnectionTrait> Session<C> {

@@ -174,11 +174,12 @@ pub(crate) async fn find<C: ConnectionTrait>(session: &Session<C>, id: Uuid) -> 
     Ok(with_counters(session, row.into_iter().collect()).await?.pop())
 }
 
-/// Locks a settlement against a second deletion.
+/// Locks a settlement against a second deletion. Not with `FOR UPDATE`: a status update that holds account settlements and
+/// opens a new shard of the counters, which refers to the settlement, would wait for this transaction, and it for those rows.
 pub(crate) async fn find_for_update(tx: &Tx, id: Uuid) -> Result<Option<Settlement>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM settlements WHERE id = $1{}",
-        tx.backend.for_update()
+        tx.backend.for_no_key_update()
     );
     let row: Option<Row> = tx.fetch_optional(&sql, vec![id.into()]).await?;
     Ok(with_counters(tx, row.into_iter().collect()).await?.pop())
