@@ -6,6 +6,7 @@
     reason = "a program talks to its terminal"
 )]
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use affiliate_billing::billing::Billing;
@@ -60,6 +61,7 @@ fn start_logging() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 
