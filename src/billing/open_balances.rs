@@ -1,6 +1,6 @@
 //! Open balances: list and summarise.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +10,11 @@ use crate::domain::currency::Currency;
 use crate::domain::error::Result;
 use crate::domain::ids::AccountId;
 use crate::domain::money::{Amount, Money};
-use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, SettleSkipReason, Types};
+use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, SettleSkipReason};
 use crate::domain::time::Date;
+use crate::store::Tx;
 use crate::store::open_balances::{self as store, Scope};
-use crate::store::{Session, Tx, payment_method_types};
+use crate::store::payment_method_types::types;
 
 const LIST: &str = "ListOpenBalances";
 /// Balances read by one statement.
@@ -150,13 +151,4 @@ fn add(sum: &mut (Amount, i64), amount: Amount) -> Result<()> {
     sum.0 = sum.0.checked_add(amount)?;
     sum.1 += 1;
     Ok(())
-}
-
-/// The payment method types by id.
-pub(super) async fn types<C: sea_orm::ConnectionTrait>(session: &Session<C>) -> Result<Types> {
-    let types = payment_method_types::list_all(session).await?;
-    Ok(types
-        .into_iter()
-        .map(|method_type| (method_type.id.clone(), method_type))
-        .collect::<HashMap<_, _>>())
 }

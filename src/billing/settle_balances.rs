@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::open_balances::types;
 use super::{Billing, Call, Mutation, canonical, detached};
 use crate::domain::account_settlements::Status;
 use crate::domain::currency::Currency;
@@ -24,6 +23,7 @@ use crate::store::account_settlements::NewAccountSettlement;
 use crate::store::accruals::{ClosedAccrual, OpenAccrual};
 use crate::store::entries::EntryRow;
 use crate::store::open_balances::{self, Scope};
+use crate::store::payment_method_types::types;
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{Change, ChangeOfRow};

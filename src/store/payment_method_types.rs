@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::entity::payment_method_types;
 use super::{Session, Tx, from_db, time};
 use crate::domain::error::{Error, Result};
+use crate::domain::open_balances::Types;
 use crate::domain::payment_method_types::{
     BANK_TRANSFER, MAX_PAYMENT_METHOD_TYPES, PaymentMethodField, PaymentMethodType, PaymentMethodTypeSettings,
 };
@@ -62,6 +63,15 @@ pub(crate) async fn list<C: ConnectionTrait>(
 /// All types, by id.
 pub(crate) async fn list_all<C: ConnectionTrait>(session: &Session<C>) -> Result<Vec<PaymentMethodType>> {
     list(session, None, MAX_PAYMENT_METHOD_TYPES).await
+}
+
+/// All types by id.
+pub(crate) async fn types<C: ConnectionTrait>(session: &Session<C>) -> Result<Types> {
+    let types = list_all(session).await?;
+    Ok(types
+        .into_iter()
+        .map(|method_type| (method_type.id.clone(), method_type))
+        .collect())
 }
 
 /// How many types there are. No other transaction adds one until this one ends: they take turns at the row of a built-in
