@@ -297,7 +297,7 @@ mod tests {
         for first in 0..100_u32 {
             let number = (0..10)
                 .map(|last| format!("{first:02}100003{last}"))
-                .find(|number| routing_sum(number) % 10 == 0)
+                .find(|number| routing_sum(number).is_multiple_of(10))
                 .unwrap();
             let in_use = matches!(first, 0..=12 | 21..=32 | 61..=72 | 80);
             let read = RoutingNumber::parse(&number).map(drop);

@@ -520,7 +520,8 @@ async fn own_types_check_their_fields(app: App) {
     assert_eq!((created.enabled, created.built_in), (Some(true), false));
     assert_eq!(created.minimum_payouts, [money("USD", "25.00")]);
     let address = ("address", "0x00112233");
-    let cases: [(&[(&str, &str)], &[&str]); 6] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         (&[], &["[network]", "[address]"]),
         (&[("network", ""), address], &["[network]"]),
         (&[("network", "bases"), address], &["[network]"]),
@@ -847,10 +848,10 @@ async fn masked_values_that_are_sent_back_are_refused(app: App) {
             .await
             .unwrap();
         let again = method("other", "USD", created.details.clone().unwrap());
-        assert_eq!(violated(create(&mut client, again).await), [path.clone()]);
+        assert_eq!(violated(create(&mut client, again).await), std::slice::from_ref(&path));
         for paths in [&[][..], &["*"][..]] {
             let outcome = update(&mut client, created.clone(), paths).await;
-            assert_eq!(violated(outcome), [path.clone()]);
+            assert_eq!(violated(outcome), std::slice::from_ref(&path));
         }
         let full = get(&mut client, &created.id, View::Full).await.unwrap();
         assert_eq!(full.details, Some(details));
