@@ -1,6 +1,6 @@
 //! What the service does, one function an RPC: it owns the transaction, the locks and the request id.
 //!
-//! Knows nothing of gRPC. Every write is a [`Mutation`]: its canonical request, which is hashed for the request id, and what
+//! Knows nothing of gRPC. Every write is a `Mutation`: its canonical request, which is hashed for the request id, and what
 //! it does in one transaction.
 //!
 //! Lock order, everywhere: request id, billing details or payment methods of one account, settlement, account settlements by

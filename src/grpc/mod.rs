@@ -1,4 +1,4 @@
-//! The only place that knows tonic: one file a service, [`convert`] for the messages, [`status`] for the errors.
+//! The only place that knows tonic: one file a service, `convert` for the messages, `status` for the errors.
 
 mod balances;
 mod billing_details;

@@ -1,6 +1,6 @@
 //! The only place that knows sea-orm and SQL. Queries take a [`Session`] and answer domain types.
 //!
-//! One statement text serves PostgreSQL and SQLite; what differs is in [`Backend`] and [`rows`]. Writes run in a [`Tx`] that
+//! One statement text serves PostgreSQL and SQLite; what differs is in [`Backend`] and `rows`. Writes run in a [`Tx`] that
 //! `billing` opens and commits; reads that need no transaction run on a [`Reader`].
 
 pub(crate) mod account_settlements;
