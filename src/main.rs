@@ -56,8 +56,8 @@ async fn main() -> ExitCode {
 
 /// To stderr, so that stdout is what the command has to say.
 fn start_logging() {
-    let filter =
-        EnvFilter::try_from_env("BILLING_LOG").unwrap_or_else(|_| EnvFilter::new("info,sea_orm_migration=warn"));
+    let filter = EnvFilter::try_from_env("BILLING_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sea_orm_migration=warn,sqlx=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
