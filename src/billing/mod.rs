@@ -4,7 +4,8 @@
 //! it does in one transaction.
 //!
 //! Lock order, everywhere: request id, billing details or payment methods of one account, settlement, account settlements by
-//! id, reversed entries by id, accruals by key, entries by (source, external id), counters by (settlement, currency). `ARCHITECTURE.md` says why no two writers can deadlock.
+//! id, reversed entries by id, accruals by key, entries by (source, external id), counters by (settlement, currency).
+//! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
 mod billing_details;
@@ -119,7 +120,11 @@ async fn attempt_until_done<M: Mutation>(store: &Store, call: &Call, mutation: &
         request_id,
         part: call.part,
     });
-    let content = canonical(mutation)?;
+    let content = if key.is_some() {
+        canonical(mutation)?
+    } else {
+        Vec::new()
+    };
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=MAX_ATTEMPTS {
         match attempt_once(store, call, mutation, key.as_ref(), &content).await {

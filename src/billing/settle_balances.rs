@@ -5,6 +5,7 @@
 //! concurrent run or deletion that changes one of them makes the database refuse the snapshot, and the run is decided again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -28,7 +29,7 @@ use crate::store::request_ids::{self, RequestKey};
 use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{Change, ChangeOfRow};
 use crate::store::{
-    Isolation, Store, Tx, account_settlements, accruals, entries, settlements, skipped_accounts, status_changes,
+    Isolation, Tx, account_settlements, accruals, entries, settlements, skipped_accounts, status_changes,
 };
 
 /// Accounts that a run may name.
@@ -126,9 +127,7 @@ impl Billing {
     /// Settles balances: all or nothing.
     pub async fn settle_balances(&self, call: &Call, request: SettleBalances) -> Result<SettleOutcome> {
         if !self.is_remembered(call, &request).await? {
-            let store = self.store.clone();
-            let (filter, through) = (request.selection.as_filter(), request.through());
-            detached(async move { close_due(&store, &filter, through).await }).await?;
+            self.close_due(call, &request).await?;
         }
         self.mutate(call, request).await
     }
@@ -143,6 +142,27 @@ impl Billing {
             outcome
         })
         .await
+    }
+
+    /// Closes what the run will claim, a thousand accounts a transaction.
+    async fn close_due(&self, call: &Call, request: &SettleBalances) -> Result<()> {
+        let filter = Arc::new(request.selection.as_filter());
+        let unremembered = Call {
+            request_id: None,
+            ..call.clone()
+        };
+        let mut after = None;
+        loop {
+            let close = CloseDueAccruals {
+                filter: filter.clone(),
+                through: request.through(),
+                after,
+            };
+            after = self.mutate(&unremembered, close).await?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether the request id was answered before. Then nothing is closed for it again.
@@ -169,25 +189,20 @@ async fn validate(tx: &Tx, call: &Call, request: &SettleBalances) -> Result<Sett
     Ok(outcome)
 }
 
-/// Closes due accruals to further entries, a thousand accounts a transaction.
-async fn close_due(store: &Store, filter: &BalanceFilter, through: Date) -> Result<()> {
-    let mut after: Option<AccountId> = None;
-    loop {
-        let tx = store.begin(Isolation::ReadCommitted).await?;
-        match open_balances::close_some(&tx, filter, through, after.as_ref(), CLOSE_BATCH).await {
-            Ok(Some(last)) => {
-                tx.commit().await?;
-                after = Some(last);
-            }
-            Ok(None) => return tx.rollback().await,
-            Err(error) => {
-                tx.rollback().await?;
-                // Lost a race: the same accounts again.
-                if !error.is_contention() {
-                    return Err(error);
-                }
-            }
-        }
+/// Closes the due accruals of some accounts to further entries; the last of these accounts, none when all are closed.
+#[derive(Serialize)]
+struct CloseDueAccruals {
+    filter: Arc<BalanceFilter>,
+    through: Date,
+    after: Option<AccountId>,
+}
+
+impl Mutation for CloseDueAccruals {
+    const METHOD: &'static str = "CloseDueAccruals";
+    type Answer = Option<AccountId>;
+
+    async fn run(&self, tx: &Tx, _call: &Call) -> Result<Option<AccountId>> {
+        open_balances::close_some(tx, &self.filter, self.through, self.after.as_ref(), CLOSE_BATCH).await
     }
 }
 
