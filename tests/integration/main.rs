@@ -10,6 +10,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod billing_details;
+mod errors;
 mod flow;
 mod payment_methods;
 
@@ -25,11 +27,18 @@ mod support {
     pub(crate) mod fixtures;
     pub(crate) mod harness;
     pub(crate) mod postgres;
+    pub(crate) mod tables;
+    pub(crate) mod wire;
 }
 
 fn main() -> ExitCode {
     harness::main(
         |url| Box::pin(app::migrate(url)),
-        vec![flow::scenarios(), payment_methods::scenarios()],
+        vec![
+            billing_details::scenarios(),
+            errors::scenarios(),
+            flow::scenarios(),
+            payment_methods::scenarios(),
+        ],
     )
 }
