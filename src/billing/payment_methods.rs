@@ -13,7 +13,7 @@ use super::{Billing, Call, Done, Mutation, check_etag};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Reason, Result, Violations};
 use crate::domain::ids::AccountId;
-use crate::domain::payment_method_types::{PaymentMethodField, PaymentMethodType};
+use crate::domain::payment_method_types::{PaymentMethodField, PaymentMethodType, check_type_id};
 use crate::domain::payment_methods::{
     DetailsTexts, PaymentMethodDetails, PaymentMethodDraft, PaymentMethodRecord, ShownPaymentMethod, View,
     check_currency, currency_path,
@@ -284,6 +284,10 @@ impl Billing {
         currency: Option<Currency>,
         violations: &mut Violations,
     ) -> Result<()> {
+        // A malformed id is noted already, and PostgreSQL refuses a text with a null character.
+        if check_type_id(details.type_id()).is_err() {
+            return Ok(());
+        }
         let Some(method_type) = types::find(&self.store.reader(), details.type_id()).await? else {
             return Ok(());
         };
