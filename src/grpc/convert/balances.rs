@@ -11,6 +11,7 @@ use crate::domain::entries::{
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::{AccountId, check_text, check_visible_ascii, parse_uuid};
 use crate::domain::open_balances::{BalanceFilter, MAX_FILTER_ACCOUNTS, SettleSkipReason};
+use crate::domain::payment_method_types::check_type_id;
 use crate::domain::payout_holds::{MAX_HOLD_REASON_BYTES, PayoutHold};
 use crate::domain::time::Date;
 use crate::grpc::convert;
@@ -20,7 +21,6 @@ const MAX_SOURCE_BYTES: usize = 64;
 const MAX_EXTERNAL_ID_BYTES: usize = 128;
 const MAX_DESCRIPTION_BYTES: usize = 500;
 const MAX_CHUNK_ID_BYTES: usize = 128;
-const MAX_TYPE_ID_BYTES: usize = 50;
 
 /// The entries of a call or chunk, with the ids that they are answered by.
 pub(crate) struct Posted {
@@ -285,9 +285,12 @@ pub(crate) fn balance_filter(filter: Option<proto::BalanceFilter>, violations: &
         .minimum
         .as_ref()
         .and_then(|money| convert::money("filter.minimum", Some(money), violations));
-    if filter.payment_method_type_id.len() > MAX_TYPE_ID_BYTES {
-        violations.push("filter.payment_method_type_id", "is no id of a payment method type");
-    }
+    let type_id = convert::optional(
+        "filter.payment_method_type_id",
+        &filter.payment_method_type_id,
+        |id| check_type_id(id).map(|()| id.to_owned()),
+        violations,
+    );
     BalanceFilter {
         account_ids,
         currency: convert::optional(
@@ -296,7 +299,7 @@ pub(crate) fn balance_filter(filter: Option<proto::BalanceFilter>, violations: &
             Currency::parse,
             violations,
         ),
-        payment_method_type_id: Some(filter.payment_method_type_id).filter(|id| !id.is_empty()),
+        payment_method_type_id: type_id,
         minimum,
         payable_only: filter.payable_only,
     }
