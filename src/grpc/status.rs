@@ -131,9 +131,11 @@ pub(crate) fn from_transport(status: Status) -> Status {
             ErrorReason::MalformedMessage,
             "the message can't be decoded: is it a protobuf message of this method, with valid UTF-8 in its strings",
         ),
-        Code::OutOfRange | Code::ResourceExhausted => {
-            plain(Code::ResourceExhausted, ErrorReason::MessageTooLarge, message)
-        }
+        Code::OutOfRange | Code::ResourceExhausted => plain(
+            Code::ResourceExhausted,
+            ErrorReason::MessageTooLarge,
+            "the message is larger than the 4 MiB that the server takes: send fewer items at once",
+        ),
         Code::Unimplemented => plain(
             Code::Unimplemented,
             ErrorReason::UnknownMethod,
