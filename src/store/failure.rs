@@ -9,8 +9,12 @@ use crate::domain::error::{Error, StoreFailure};
 /// deadlock_detected, and a foreign key or unique key that a concurrent transaction changed meanwhile.
 const POSTGRES_CONTENTION: [&str; 5] = ["40001", "40P01", "23505", "23503", "55P03"];
 /// Codes after which the database itself is out of reach: admin_shutdown, crash_shutdown, cannot_connect_now,
-/// too_many_connections, idle_in_transaction_session_timeout.
-const POSTGRES_UNAVAILABLE: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "25P03"];
+/// too_many_connections, idle_in_transaction_session_timeout; and those of a new connection that is refused: the database
+/// accepts none (object_not_in_prerequisite_state), is gone (invalid_catalog_name), or no longer takes this user
+/// (invalid_authorization_specification, invalid_password).
+const POSTGRES_UNAVAILABLE: [&str; 9] = [
+    "57P01", "57P02", "57P03", "53300", "25P03", "55000", "3D000", "28000", "28P01",
+];
 /// SQLite's primary result codes for busy and locked, and the extended ones for broken unique, primary and foreign keys.
 const SQLITE_CONTENTION: [&str; 9] = ["5", "6", "261", "262", "517", "773", "787", "1555", "2067"];
 
