@@ -71,11 +71,7 @@ impl Config {
         }
         let max_connections = connections(variable(DATABASE_CONNECTIONS), &mut problems);
         // Keys last: a key file is made only when all else is right.
-        let keys = if problems.is_empty() {
-            encryption_keys(variable(ENCRYPTION_KEYS), &url, purpose, &mut problems)
-        } else {
-            None
-        };
+        let keys = encryption_keys(variable(ENCRYPTION_KEYS), &url, purpose, &mut problems);
         match (listen, keys) {
             (Some(listen), Some((keys, key_file))) if problems.is_empty() => {
                 let store = StoreOptions {
@@ -173,14 +169,17 @@ fn encryption_keys(
         return Some((SealingKeys::none(), KeyFile::Unused));
     }
     match (backend_of(url), sqlite_path(url)) {
-        (Some(Backend::Sqlite), Some(path)) => match keys_from_file(&with_suffix(&path, ".keys"), path.exists()) {
-            Ok(found) => Some(found),
-            Err(problem) => {
-                problems.push(problem);
-                None
+        (Some(Backend::Sqlite), Some(path)) if problems.is_empty() => {
+            match keys_from_file(&with_suffix(&path, ".keys"), path.exists()) {
+                Ok(found) => Some(found),
+                Err(problem) => {
+                    problems.push(problem);
+                    None
+                }
             }
-        },
-        _ => {
+        }
+        (Some(Backend::Sqlite), _) | (None, _) => None,
+        (Some(Backend::Postgres), _) => {
             problems.push(format!(
                 "{ENCRYPTION_KEYS} is required with PostgreSQL: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
             ));
@@ -261,6 +260,11 @@ mod tests {
         .unwrap_err();
         assert_eq!(error.problems.len(), 4, "{error}");
         assert!(!error.to_string().contains("secret"));
+        let error = load(&[(LISTEN, "nowhere"), (ENCRYPTION_KEYS, "secret")]).unwrap_err();
+        assert_eq!(error.problems.len(), 2, "{error}");
+        assert!(!error.to_string().contains("secret"));
+        let error = load(&[(LISTEN, "nowhere"), (DATABASE_URL, "postgres://h/d")]).unwrap_err();
+        assert_eq!(error.problems.len(), 2, "{error}");
     }
 
     #[test]
