@@ -14,6 +14,9 @@ mod billing_details;
 mod errors;
 mod flow;
 mod payment_methods;
+mod process;
+mod request_ids;
+mod server;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,7 @@ mod support {
     pub(crate) mod fixtures;
     pub(crate) mod harness;
     pub(crate) mod postgres;
+    pub(crate) mod program;
     pub(crate) mod tables;
     pub(crate) mod wire;
 }
@@ -39,6 +43,9 @@ fn main() -> ExitCode {
             errors::scenarios(),
             flow::scenarios(),
             payment_methods::scenarios(),
+            process::scenarios(),
+            request_ids::scenarios(),
+            server::scenarios(),
         ],
     )
 }

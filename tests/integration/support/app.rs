@@ -18,7 +18,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::database::TestDatabase;
 
-const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// The keys of the applications under test.
+pub(crate) const KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A running server with a channel to it.
 #[derive(Clone)]
@@ -38,7 +39,7 @@ pub(crate) struct App {
 /// What lives as long as the server.
 struct Held {
     server: JoinHandle<()>,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl App {
@@ -56,10 +57,7 @@ impl App {
         let (serving, stopping) = (billing.clone(), shutdown.clone());
         let server = tokio::spawn(async move { server::run(listener, serving, stopping).await.unwrap() });
         let channel = Endpoint::from_shared(address.clone()).unwrap().connect().await.unwrap();
-        let held = Arc::new(Mutex::new(Some(Held {
-            server,
-            _folder: folder,
-        })));
+        let held = Arc::new(Mutex::new(Some(Held { server, folder })));
         Self {
             channel,
             address,
@@ -93,6 +91,39 @@ impl App {
     pub(crate) async fn verify(&self) {
         let report = self.billing.verify().await.unwrap();
         assert!(report.is_sound(), "an invariant is broken:\n{report}");
+    }
+
+    /// An application that the test may stop: on the same PostgreSQL database, or on a new SQLite file.
+    pub(crate) async fn stoppable(&self) -> Self {
+        let url = self.database_url.clone();
+        let database = if self.is_postgres() {
+            TestDatabase::Postgres {
+                url,
+                name: String::new(),
+            }
+        } else {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", folder.path().join("billing.db").display());
+            TestDatabase::Sqlite { folder, url }
+        };
+        Self::start(database).await
+    }
+
+    /// Stops the server, and gives its database for the next one.
+    pub(crate) async fn stop(self) -> TestDatabase {
+        let held = self.held.lock().unwrap().take().unwrap();
+        self.shutdown.cancel();
+        drop(self.channel);
+        held.server.await.unwrap();
+        self.billing.store().close().await.unwrap();
+        let url = self.database_url;
+        match held.folder {
+            Some(folder) => TestDatabase::Sqlite { folder, url },
+            None => TestDatabase::Postgres {
+                url,
+                name: String::new(),
+            },
+        }
     }
 
     /// Stops the server, and checks the invariants.

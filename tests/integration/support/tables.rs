@@ -49,7 +49,16 @@ impl Tables {
         count[0].parse().unwrap()
     }
 
-    pub(crate) fn is_postgres(&self) -> bool {
+    /// The statement that lets this connection break foreign keys.
+    pub(crate) fn without_foreign_keys(&self) -> &'static str {
+        if self.is_postgres() {
+            "SET session_replication_role = replica"
+        } else {
+            "PRAGMA foreign_keys = OFF"
+        }
+    }
+
+    fn is_postgres(&self) -> bool {
         self.connection.get_database_backend() == DbBackend::Postgres
     }
 

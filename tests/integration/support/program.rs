@@ -1,0 +1,100 @@
+//! The program itself, run as a process.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+
+use tonic::transport::{Channel, Endpoint};
+
+const VARIABLES: [&str; 6] = [
+    "BILLING_DATABASE_CONNECTIONS",
+    "BILLING_DATABASE_URL",
+    "BILLING_ENCRYPTION_KEYS",
+    "BILLING_INSECURE",
+    "BILLING_LISTEN",
+    "BILLING_LOG",
+];
+
+/// A command of the program in a folder, with these settings and no others.
+pub(crate) fn program(command: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_affiliate-billing"));
+    program.arg(command).current_dir(folder).stdin(Stdio::null());
+    for variable in VARIABLES {
+        program.env_remove(variable);
+    }
+    program.envs(settings.iter().copied());
+    program
+}
+
+/// Runs it to its end.
+pub(crate) fn run(command: &str, folder: &Path, settings: &[(&str, &str)]) -> Output {
+    program(command, folder, settings).output().unwrap()
+}
+
+/// Runs it, and gives what it says when it fails.
+pub(crate) fn failure(command: &str, folder: &Path, settings: &[(&str, &str)]) -> String {
+    let output = run(command, folder, settings);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// A server in a process of its own; killed when this is dropped.
+pub(crate) struct Serving {
+    /// What it printed until it served.
+    pub(crate) lines: Vec<String>,
+    child: Child,
+    // A program that prints to nobody would fail.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Serving {
+    /// Starts it on any free port, and reads what it prints up to the line that comes last.
+    pub(crate) fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = program("serve", folder, &[("BILLING_LISTEN", "127.0.0.1:0")]);
+        command.envs(settings.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        while !lines.last().is_some_and(|line: &String| line.starts_with("try: ")) {
+            let mut line = String::new();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it ended after {lines:?}");
+            lines.push(line.trim_end().to_owned());
+        }
+        Self {
+            lines,
+            child,
+            _stdout: stdout,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        let mut addresses = self.lines.iter().filter_map(|line| line.strip_prefix("listening on "));
+        addresses.next().unwrap()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address())).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end(mut self, signal: &str) -> ExitStatus {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
