@@ -87,11 +87,12 @@ async fn serve() -> Outcome {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "callers are neither authenticated nor encrypted: BILLING_INSECURE is set");
     }
+    // Before anybody is told that it serves: a signal that comes at once must end it in order too.
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
     println!("database {}", config.database_shown());
     println!("listening on {address}");
     println!("try: grpcurl -plaintext {address} affiliate.billing.v1.BalancesService/ListOpenBalances");
-    let shutdown = CancellationToken::new();
-    stop_on_signal(shutdown.clone())?;
     server::run(listener, Billing::new(store.clone()), shutdown).await?;
     store.close().await?;
     Ok(ExitCode::SUCCESS)
