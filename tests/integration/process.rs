@@ -158,7 +158,7 @@ async fn verify_counts_while_the_server_runs(app: App) {
     let output = run("verify", folder.path(), &[(URL, &app.database_url)]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("all 17 checks hold"), "{said}");
+    assert!(said.contains(" checks hold\n") && !said.contains("BROKEN"), "{said}");
     let tables = Tables::open(&app.database_url).await;
     for table in [
         "entries",

@@ -440,7 +440,7 @@ async fn statuses(twice: &mut Twice<'_>, settlement_id: &str) {
     ] {
         let chunk: proto::BulkUpdateSettlementStatusResponse =
             twice.call(name, &all(from, to, "one"), &all(from, to, "two")).await;
-        assert_eq!(chunk.updated_ids, [row.clone()]);
+        assert_eq!(chunk.updated_ids, std::slice::from_ref(&row));
     }
 }
 

@@ -151,7 +151,9 @@ async fn assert_dependencies_are_served(app: &App, file: FileDescriptorProto) {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let served = FileDescriptorProto::decode(v1alpha::file_by_name(app, &name).await.as_slice()).unwrap();
+        let by_v1 = v1::file_by_name(app, &name).await;
+        assert!(by_v1 == v1alpha::file_by_name(app, &name).await);
+        let served = FileDescriptorProto::decode(by_v1.as_slice()).unwrap();
         assert_eq!(served.name(), name);
         wanted.extend(served.dependency);
     }
