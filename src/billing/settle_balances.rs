@@ -127,6 +127,10 @@ impl Billing {
     /// Settles balances: all or nothing.
     pub async fn settle_balances(&self, call: &Call, request: SettleBalances) -> Result<SettleOutcome> {
         if !self.is_remembered(call, &request).await? {
+            if !request.expected_totals.is_empty() {
+                // Refused before anything is closed, where it can be: an error then leaves nothing behind. The run checks again.
+                self.validate_settle_balances(call, request.clone()).await?;
+            }
             self.close_due(call, &request).await?;
         }
         self.mutate(call, request).await

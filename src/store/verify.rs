@@ -247,10 +247,20 @@ fn readable_ids(tx: &Tx, sql: &str) -> String {
         let (column, following) = after.split_once('}').unwrap_or((after, ""));
         match tx.backend {
             super::Backend::Postgres => text.push_str(column),
-            super::Backend::Sqlite => text.push_str(&format!("lower(hex({column}))")),
+            super::Backend::Sqlite => text.push_str(&uuid_text(column)),
         }
         rest = following;
     }
     text.push_str(rest);
     text
+}
+
+/// A UUID that is kept as bytes, in its hyphenated form.
+fn uuid_text(column: &str) -> String {
+    let parts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)];
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(start, length)| format!("substr(lower(hex({column})), {start}, {length})"))
+        .collect();
+    format!("({})", parts.join(" || '-' || "))
 }
