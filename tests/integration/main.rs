@@ -11,6 +11,7 @@
 )]
 
 mod billing_details;
+mod entries;
 mod errors;
 mod flow;
 mod payment_methods;
@@ -29,6 +30,7 @@ mod support {
     pub(crate) mod database;
     pub(crate) mod fixtures;
     pub(crate) mod harness;
+    pub(crate) mod ledger;
     pub(crate) mod postgres;
     pub(crate) mod program;
     pub(crate) mod tables;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         |url| Box::pin(app::migrate(url)),
         vec![
             billing_details::scenarios(),
+            entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
             payment_methods::scenarios(),
