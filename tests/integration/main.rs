@@ -14,10 +14,12 @@ mod billing_details;
 mod entries;
 mod errors;
 mod flow;
+mod open_balances;
 mod payment_methods;
 mod process;
 mod request_ids;
 mod server;
+mod settle;
 
 use std::process::ExitCode;
 
@@ -45,10 +47,12 @@ fn main() -> ExitCode {
             entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
+            open_balances::scenarios(),
             payment_methods::scenarios(),
             process::scenarios(),
             request_ids::scenarios(),
             server::scenarios(),
+            settle::scenarios(),
         ],
     )
 }
