@@ -627,7 +627,8 @@ async fn carry_forward(tx: &Tx, payouts: &[Payout], now: Timestamp) -> Result<()
                 account_id: payout.account_id.clone(),
                 currency: payout.currency(),
                 available_day: payout.last_day,
-                debt: outgoing,
+                // No debt: opened again by a deletion, it must count from the same day on as what it was taken from.
+                debt: false,
             };
             let accrual = ClosedAccrual {
                 id: new_id(),
