@@ -465,21 +465,21 @@ impl Payout {
     }
 
     fn choose(&mut self, accruals: Vec<OpenAccrual>) -> Result<()> {
-        let (debts, credits): (Vec<OpenAccrual>, Vec<OpenAccrual>) =
-            accruals.into_iter().partition(|accrual| accrual.amount.is_negative());
+        let (debts, others): (Vec<OpenAccrual>, Vec<OpenAccrual>) =
+            accruals.into_iter().partition(|accrual| accrual.debt);
         let mut ids = Vec::new();
         let mut claimed = Amount::ZERO;
         for debt in debts {
             claimed = claimed.checked_add(debt.amount)?;
             ids.push(debt.id);
         }
-        for credit in credits {
+        for accrual in others {
             if claimed >= self.payable.money.amount {
                 break;
             }
-            claimed = claimed.checked_add(credit.amount)?;
-            self.last_day = credit.available_day;
-            ids.push(credit.id);
+            claimed = claimed.checked_add(accrual.amount)?;
+            self.last_day = accrual.available_day;
+            ids.push(accrual.id);
         }
         if claimed < self.payable.money.amount {
             return Err(Error::internal("the accruals of a balance come to less than it"));
