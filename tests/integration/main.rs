@@ -14,6 +14,7 @@ mod billing_details;
 mod entries;
 mod errors;
 mod flow;
+mod model;
 mod open_balances;
 mod payment_methods;
 mod process;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
+            model::scenarios(),
             open_balances::scenarios(),
             payment_methods::scenarios(),
             process::scenarios(),

@@ -35,6 +35,7 @@ scenarios![
     a_run_without_payouts_makes_a_settlement,
     a_remainder_of_a_past_cut_off_is_settled_with_the_same_cut_off,
     a_deleted_part_is_available_again_on_its_day,
+    a_part_after_a_deletion_takes_the_oldest_first,
     deleting_and_settling_again_conserves_money,
     a_later_posting_never_changes_what_is_settled,
     ten_thousand_accounts_are_settled_in_one_call,
@@ -755,6 +756,21 @@ async fn a_deleted_part_is_available_again_on_its_day(app: App) {
         totals(&app.settle_request(through(settle_everybody(), "2026-01-31")).await),
         ["5.00 EUR"]
     );
+}
+
+/// What was taken out of a day does not make a later part take from that day before the older ones.
+async fn a_part_after_a_deletion_takes_the_oldest_first(app: App) {
+    app.payable_account("aff-1", &["EUR"]).await;
+    app.post(vec![
+        on("1", "aff-1", "5", "2026-01-15"),
+        on("2", "aff-1", "10", "2026-02-15"),
+    ])
+    .await;
+    let settled = app.settle_request(part("aff-1", "8")).await;
+    app.delete_settlement(&settlement_id(&settled)).await.unwrap();
+    assert_eq!(totals(&app.settle_request(part("aff-1", "4")).await), ["4.00 EUR"]);
+    assert_eq!(app.open_through("aff-1", "2026-01-31").await, ["1.00 EUR"]);
+    assert_eq!(app.open("aff-1").await, ["11.00 EUR"]);
 }
 
 async fn deleting_and_settling_again_conserves_money(app: App) {
