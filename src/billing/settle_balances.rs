@@ -469,21 +469,21 @@ impl Payout {
     }
 
     fn choose(&mut self, accruals: Vec<OpenAccrual>) -> Result<()> {
-        let (debts, credits): (Vec<OpenAccrual>, Vec<OpenAccrual>) =
-            accruals.into_iter().partition(|accrual| accrual.amount.is_negative());
+        let (debts, others): (Vec<OpenAccrual>, Vec<OpenAccrual>) =
+            accruals.into_iter().partition(|accrual| accrual.debt);
         let mut ids = Vec::new();
         let mut claimed = Amount::ZERO;
         for debt in debts {
             claimed = claimed.checked_add(debt.amount)?;
             ids.push(debt.id);
         }
-        for credit in credits {
+        for accrual in others {
             if claimed >= self.payable.money.amount {
                 break;
             }
-            claimed = claimed.checked_add(credit.amount)?;
-            self.last_day = credit.available_day;
-            ids.push(credit.id);
+            claimed = claimed.checked_add(accrual.amount)?;
+            self.last_day = accrual.available_day;
+            ids.push(accrual.id);
         }
         if claimed < self.payable.money.amount {
             return Err(Error::internal("the accruals of a balance come to less than it"));
@@ -631,7 +631,8 @@ async fn carry_forward(tx: &Tx, payouts: &[Payout], now: Timestamp) -> Result<()
                 account_id: payout.account_id.clone(),
                 currency: payout.currency(),
                 available_day: payout.last_day,
-                debt: outgoing,
+                // No debt: opened again by a deletion, it must count from the same day on as what it was taken from.
+                debt: false,
             };
             let accrual = ClosedAccrual {
                 id: new_id(),

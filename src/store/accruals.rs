@@ -141,6 +141,7 @@ pub(crate) struct OpenAccrual {
     pub(crate) id: Uuid,
     pub(crate) amount: Amount,
     pub(crate) available_day: Date,
+    pub(crate) debt: bool,
 }
 
 /// An accrual that never accepted entries: one side of a carried remainder.
@@ -157,6 +158,7 @@ struct OpenRow {
     account_id: String,
     currency_code: String,
     available_day: i32,
+    debt: bool,
     amount: i64,
 }
 
@@ -181,7 +183,7 @@ pub(crate) async fn claim_all(tx: &Tx, claims: &[(AccountId, Currency, Uuid)], t
     tx.execute(&sql, values).await
 }
 
-/// What a run may claim of accounts and currencies, oldest first.
+/// What a run may claim of accounts and currencies, oldest first; of one day, what was taken out of it comes first.
 pub(crate) async fn claimable(
     tx: &Tx,
     pairs: &[(AccountId, Currency)],
@@ -190,10 +192,10 @@ pub(crate) async fn claimable(
     let (source, mut values) = pair_rows(pairs).source(tx.backend, 2);
     values.insert(0, through.as_days().into());
     let sql = format!(
-        "SELECT a.id, a.account_id, a.currency_code, a.available_day, a.amount \
+        "SELECT a.id, a.account_id, a.currency_code, a.available_day, a.debt, a.amount \
          FROM {source} JOIN accruals a ON a.account_id = input.account_id AND a.currency_code = input.currency_code \
          WHERE a.account_settlement_id IS NULL AND NOT a.accepting AND (a.debt OR a.available_day <= $1) \
-         ORDER BY a.account_id, a.currency_code, a.available_day, a.id"
+         ORDER BY a.account_id, a.currency_code, a.available_day, CASE WHEN a.amount < 0 THEN 0 ELSE 1 END, a.id"
     );
     let rows: Vec<OpenRow> = tx.fetch_all(&sql, values).await?;
     let mut claimable: HashMap<(AccountId, Currency), Vec<OpenAccrual>> = HashMap::new();
@@ -203,6 +205,7 @@ pub(crate) async fn claimable(
             id: row.id,
             amount: amount(row.amount)?,
             available_day: Date::from_days(row.available_day),
+            debt: row.debt,
         };
         claimable.entry(pair).or_default().push(accrual);
     }

@@ -11,12 +11,16 @@
 )]
 
 mod billing_details;
+mod entries;
 mod errors;
 mod flow;
+mod model;
+mod open_balances;
 mod payment_methods;
 mod process;
 mod request_ids;
 mod server;
+mod settle;
 
 use std::process::ExitCode;
 
@@ -29,6 +33,7 @@ mod support {
     pub(crate) mod database;
     pub(crate) mod fixtures;
     pub(crate) mod harness;
+    pub(crate) mod ledger;
     pub(crate) mod postgres;
     pub(crate) mod program;
     pub(crate) mod tables;
@@ -40,12 +45,16 @@ fn main() -> ExitCode {
         |url| Box::pin(app::migrate(url)),
         vec![
             billing_details::scenarios(),
+            entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
+            model::scenarios(),
+            open_balances::scenarios(),
             payment_methods::scenarios(),
             process::scenarios(),
             request_ids::scenarios(),
             server::scenarios(),
+            settle::scenarios(),
         ],
     )
 }
