@@ -10,8 +10,13 @@
     reason = "a test fails by a panic"
 )]
 
+mod bulk;
+mod cancel;
+mod delete;
 mod flow;
 mod payment_methods;
+mod races;
+mod status;
 
 use std::process::ExitCode;
 
@@ -24,12 +29,22 @@ mod support {
     pub(crate) mod database;
     pub(crate) mod fixtures;
     pub(crate) mod harness;
+    pub(crate) mod observed;
     pub(crate) mod postgres;
+    pub(crate) mod rows;
 }
 
 fn main() -> ExitCode {
     harness::main(
         |url| Box::pin(app::migrate(url)),
-        vec![flow::scenarios(), payment_methods::scenarios()],
+        vec![
+            bulk::scenarios(),
+            cancel::scenarios(),
+            delete::scenarios(),
+            flow::scenarios(),
+            payment_methods::scenarios(),
+            races::scenarios(),
+            status::scenarios(),
+        ],
     )
 }
