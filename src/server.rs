@@ -16,6 +16,10 @@ use crate::proto;
 
 /// Streams at once on one connection.
 pub const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// Bytes that a stream may have sent and the service not taken yet.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for a connection: enough for all its streams, so that those whose answers nobody reads do not hold up the others.
+const CONNECTION_WINDOW: u32 = MAX_CONCURRENT_STREAMS * STREAM_WINDOW;
 /// How long running calls may go on after a shutdown began.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How often the database is asked whether it answers.
@@ -38,6 +42,8 @@ pub async fn run(
     }
     let server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .tcp_nodelay(true)
         .layer(CallLogLayer)

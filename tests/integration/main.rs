@@ -11,6 +11,9 @@
 )]
 
 mod billing_details;
+mod bulk;
+mod cancel;
+mod delete;
 mod entries;
 mod errors;
 mod flow;
@@ -18,9 +21,11 @@ mod model;
 mod open_balances;
 mod payment_methods;
 mod process;
+mod races;
 mod request_ids;
 mod server;
 mod settle;
+mod status;
 
 use std::process::ExitCode;
 
@@ -34,8 +39,10 @@ mod support {
     pub(crate) mod fixtures;
     pub(crate) mod harness;
     pub(crate) mod ledger;
+    pub(crate) mod observed;
     pub(crate) mod postgres;
     pub(crate) mod program;
+    pub(crate) mod rows;
     pub(crate) mod tables;
     pub(crate) mod wire;
 }
@@ -45,6 +52,9 @@ fn main() -> ExitCode {
         |url| Box::pin(app::migrate(url)),
         vec![
             billing_details::scenarios(),
+            bulk::scenarios(),
+            cancel::scenarios(),
+            delete::scenarios(),
             entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
@@ -52,9 +62,11 @@ fn main() -> ExitCode {
             open_balances::scenarios(),
             payment_methods::scenarios(),
             process::scenarios(),
+            races::scenarios(),
             request_ids::scenarios(),
             server::scenarios(),
             settle::scenarios(),
+            status::scenarios(),
         ],
     )
 }
