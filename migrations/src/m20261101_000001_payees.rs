@@ -29,6 +29,8 @@ impl MigrationTrait for Migration {
     }
 }
 
+// Versions are referred to by (account_id, id): the deletion of one then looks for what refers to it in the rows of its
+// account alone, which an index finds, and not in the whole history of payouts.
 const SCHEMA: &str = r"
 CREATE TABLE billing_details_versions (
     id {uuid} NOT NULL PRIMARY KEY,
@@ -38,13 +40,14 @@ CREATE TABLE billing_details_versions (
     actor {text} NOT NULL,
     create_time {bigint} NOT NULL
 ) {strict};
-CREATE INDEX billing_details_versions_by_account ON billing_details_versions (account_id);
+CREATE UNIQUE INDEX billing_details_versions_by_account ON billing_details_versions (account_id, id);
 
 CREATE TABLE billing_details (
     account_id {text} NOT NULL PRIMARY KEY,
-    version_id {uuid} NOT NULL REFERENCES billing_details_versions (id),
+    version_id {uuid} NOT NULL,
     create_time {bigint} NOT NULL,
-    update_time {bigint} NOT NULL
+    update_time {bigint} NOT NULL,
+    FOREIGN KEY (account_id, version_id) REFERENCES billing_details_versions (account_id, id)
 ) {strict};
 
 CREATE TABLE payment_method_types (
@@ -77,6 +80,7 @@ CREATE TABLE payment_method_versions (
     actor {text} NOT NULL,
     create_time {bigint} NOT NULL
 ) {strict};
+CREATE UNIQUE INDEX payment_method_versions_by_account ON payment_method_versions (account_id, id);
 CREATE INDEX payment_method_versions_by_method ON payment_method_versions (payment_method_id, id);
 
 CREATE TABLE payment_methods (
@@ -85,10 +89,11 @@ CREATE TABLE payment_methods (
     currency_code {text} NOT NULL,
     type_id {text} NOT NULL REFERENCES payment_method_types (id),
     is_default {bool} NOT NULL,
-    version_id {uuid} NOT NULL REFERENCES payment_method_versions (id),
+    version_id {uuid} NOT NULL,
     revision {bigint} NOT NULL,
     create_time {bigint} NOT NULL,
-    update_time {bigint} NOT NULL
+    update_time {bigint} NOT NULL,
+    FOREIGN KEY (account_id, version_id) REFERENCES payment_method_versions (account_id, id)
 ) {strict};
 CREATE UNIQUE INDEX payment_methods_one_a_type_and_currency ON payment_methods (account_id, currency_code, type_id);
 CREATE UNIQUE INDEX payment_methods_one_default_a_currency ON payment_methods (account_id, currency_code) WHERE is_default;

@@ -26,6 +26,7 @@ impl MigrationTrait for Migration {
     }
 }
 
+// settlement_counters.changes: how many changes of rows were counted; the settlement's etag is made of it.
 // settlement_counters: several rows (shards) a settlement and currency, whose sums count, so that bulk streams on one
 // settlement do not queue at one row. Sums over accounts may exceed 64 bits of millionths: units and millionths apart.
 const SCHEMA: &str = r"
@@ -48,8 +49,8 @@ CREATE TABLE account_settlements (
     amount {bigint} NOT NULL CHECK (amount > 0),
     decimals {int} NOT NULL CHECK (decimals BETWEEN 0 AND 6),
     status {text} NOT NULL CHECK (status IN ('NEW', 'IN_PROGRESS', 'PAID', 'ERROR')),
-    payment_method_version_id {uuid} NOT NULL REFERENCES payment_method_versions (id),
-    billing_details_version_id {uuid} NOT NULL REFERENCES billing_details_versions (id),
+    payment_method_version_id {uuid} NOT NULL,
+    billing_details_version_id {uuid} NOT NULL,
     payment_reference {text} NOT NULL,
     paid_time {bigint},
     provider {text} CHECK (provider <> ''),
@@ -64,10 +65,12 @@ CREATE TABLE account_settlements (
     delete_time {bigint},
     delete_actor {text},
     CHECK (status = 'PAID' OR (paid_time IS NULL AND payment_reference = '')),
-    CHECK (status <> 'ERROR' OR provider IS NOT NULL)
+    CHECK (status <> 'ERROR' OR provider IS NOT NULL),
+    FOREIGN KEY (account_id, payment_method_version_id) REFERENCES payment_method_versions (account_id, id),
+    FOREIGN KEY (account_id, billing_details_version_id) REFERENCES billing_details_versions (account_id, id)
 ) {strict};
 CREATE INDEX account_settlements_by_settlement ON account_settlements (settlement_id, id);
-CREATE INDEX account_settlements_by_status ON account_settlements (settlement_id, status, id) WHERE delete_time IS NULL;
+CREATE INDEX account_settlements_by_status ON account_settlements (status, settlement_id, id) WHERE delete_time IS NULL;
 CREATE INDEX account_settlements_by_account ON account_settlements (account_id, id);
 
 CREATE TABLE settlement_counters (
@@ -78,6 +81,7 @@ CREATE TABLE settlement_counters (
     in_progress_count {bigint} NOT NULL,
     paid_count {bigint} NOT NULL,
     error_count {bigint} NOT NULL,
+    changes {bigint} NOT NULL,
     amount_units {bigint} NOT NULL,
     amount_micros {bigint} NOT NULL,
     PRIMARY KEY (settlement_id, currency_code, shard)

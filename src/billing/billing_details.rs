@@ -76,6 +76,9 @@ impl Mutation for UpdateBillingDetails {
         let mut draft = BillingDetailsDraft::from(&current.details);
         draft.apply(&self.draft, &self.mask);
         let details = draft.check()?;
+        if details == current.details {
+            return Ok(current);
+        }
         store::update(tx, &current, &details, &call.caller).await
     }
 }

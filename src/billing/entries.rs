@@ -277,8 +277,12 @@ impl Ledger {
         let net = sides.credits.checked_add(sides.debits)?;
         // An entry that brings a balance back towards zero is always welcome.
         let worse = net.is_negative() == amount.is_negative();
-        let beyond =
-            (worse && net.magnitude() > limit) || sides.credits > side_limit || sides.debits.magnitude() > side_limit;
+        let grown_side = if amount.is_negative() {
+            sides.debits.magnitude()
+        } else {
+            sides.credits
+        };
+        let beyond = (worse && net.magnitude() > limit) || grown_side > side_limit;
         Ok((!beyond).then_some(sides))
     }
 }

@@ -46,8 +46,11 @@ const CLOSE_BATCH: u64 = 1000;
 pub struct SettleBalances {
     /// Whose.
     pub selection: Selection,
-    /// The cut-off; today when absent, so that the same content tomorrow is the same content.
+    /// The cut-off as asked for; absent for today, so that the same content tomorrow is the same content.
     pub available_through: Option<Date>,
+    /// The cut-off of this call: one day for all that it does, also around midnight.
+    #[serde(skip)]
+    pub through: Date,
     /// Note to keep.
     pub note: String,
     /// What the caller expects to be paid, by currency; empty for no expectation.
@@ -112,11 +115,12 @@ impl Mutation for SettleBalances {
     type Answer = SettleOutcome;
 
     async fn run(&self, tx: &Tx, call: &Call) -> Result<SettleOutcome> {
-        let through = self.through();
+        // As early as the run can: what it does not see, such as a hold, was recorded later.
+        let (through, now) = (self.through, Timestamp::now());
         open_balances::lock(tx, &self.selection.as_filter(), through).await?;
         let mut plan = Plan::make(tx, &self.selection, through, Scope::Closed).await?;
         plan.choose_parts(tx, through).await?;
-        let outcome = plan.outcome(self, call, new_id())?;
+        let outcome = plan.outcome(self, call, new_id(), now)?;
         self.check_totals(&outcome.settlement)?;
         plan.write(tx, call, &outcome.settlement).await?;
         Ok(outcome)
@@ -159,7 +163,7 @@ impl Billing {
         loop {
             let close = CloseDueAccruals {
                 filter: filter.clone(),
-                through: request.through(),
+                through: request.through,
                 after,
             };
             after = self.mutate(&unremembered, close).await?;
@@ -187,8 +191,8 @@ impl Billing {
 }
 
 async fn validate(tx: &Tx, call: &Call, request: &SettleBalances) -> Result<SettleOutcome> {
-    let plan = Plan::make(tx, &request.selection, request.through(), Scope::Open).await?;
-    let outcome = plan.outcome(request, call, Uuid::nil())?;
+    let plan = Plan::make(tx, &request.selection, request.through, Scope::Open).await?;
+    let outcome = plan.outcome(request, call, Uuid::nil(), Timestamp::now())?;
     request.check_totals(&outcome.settlement)?;
     Ok(outcome)
 }
@@ -211,10 +215,6 @@ impl Mutation for CloseDueAccruals {
 }
 
 impl SettleBalances {
-    fn through(&self) -> Date {
-        self.available_through.unwrap_or_else(Date::today)
-    }
-
     fn check_totals(&self, settlement: &Settlement) -> Result<()> {
         if self.expected_totals.is_empty() {
             return Ok(());
@@ -408,7 +408,7 @@ impl Plan {
         Ok(())
     }
 
-    fn outcome(&self, request: &SettleBalances, call: &Call, id: Uuid) -> Result<SettleOutcome> {
+    fn outcome(&self, request: &SettleBalances, call: &Call, id: Uuid, now: Timestamp) -> Result<SettleOutcome> {
         let mut counters: BTreeMap<Currency, Counter> = BTreeMap::new();
         for payout in &self.payouts {
             let currency = payout.currency();
@@ -416,19 +416,21 @@ impl Plan {
                 currency,
                 counts: StatusCounts::default(),
                 total: Amount::ZERO,
+                changes: 0,
             });
             counter.counts.new += 1;
+            counter.changes += 1;
             counter.total = counter.total.checked_add(payout.payable.money.amount)?;
         }
         let settlement = Settlement {
             id,
             note: request.note.clone(),
-            available_through: request.through(),
+            available_through: request.through,
             counters: counters.into_values().collect(),
             skipped_count: i64::try_from(self.skipped.len())
                 .map_err(|_| Error::internal("too many skipped accounts"))?,
             actor: call.caller.clone(),
-            create_time: Timestamp::now(),
+            create_time: now,
             delete_time: None,
         };
         Ok(SettleOutcome {
@@ -516,11 +518,15 @@ async fn balances_of(
                 break;
             };
             after = Some((last.account_id.clone(), last.currency));
+            let more = balances.len() == BATCH;
             for balance in balances {
                 found
                     .entry(balance.account_id.clone())
                     .or_default()
                     .insert(balance.currency, balance);
+            }
+            if !more {
+                break;
             }
         }
     }

@@ -136,6 +136,7 @@ impl Mutation for UpdateSettlementChunk {
             .target
             .expected
             .ok_or_else(|| Error::internal("a settlement's update names no expected status"))?;
+        check_alive(tx, self.settlement_id).await?;
         let ids = store::ids_in_status(tx, self.settlement_id, expected, self.after, CHUNK).await?;
         let last = ids.last().copied();
         let items: Vec<BulkItem> = ids
@@ -161,22 +162,6 @@ impl Billing {
         self.mutate(call, request).await
     }
 
-    /// Checks that a settlement's rows can be updated.
-    pub async fn check_settlement_alive(&self, settlement_id: Uuid) -> Result<()> {
-        let settlement = settlements::find(&self.store.reader(), settlement_id)
-            .await?
-            .ok_or_else(|| settlement_not_found(settlement_id))?;
-        if settlement.delete_time.is_some() {
-            return Err(Error::refused_for(
-                Reason::SettlementDeleted,
-                "affiliate.billing.v1.Settlement",
-                settlement_id,
-                "the settlement is deleted and never changes again",
-            ));
-        }
-        Ok(())
-    }
-
     /// Updates the next chunk of a settlement's rows, those after a row. Each chunk is remembered apart for its request id, so
     /// that a repeated call is answered the same chunks and then goes on.
     pub async fn update_settlement_chunk(
@@ -196,6 +181,21 @@ impl Billing {
         )
         .await
     }
+}
+
+async fn check_alive(tx: &Tx, settlement_id: Uuid) -> Result<()> {
+    let settlement = settlements::find(tx, settlement_id)
+        .await?
+        .ok_or_else(|| settlement_not_found(settlement_id))?;
+    if settlement.delete_time.is_some() {
+        return Err(Error::refused_for(
+            Reason::SettlementDeleted,
+            "affiliate.billing.v1.Settlement",
+            settlement_id,
+            "the settlement is deleted and never changes again",
+        ));
+    }
+    Ok(())
 }
 
 async fn update_many(tx: &Tx, call: &Call, target: &StatusTarget, items: &[BulkItem]) -> Result<BulkOutcome> {

@@ -193,10 +193,15 @@ impl Payee {
 }
 
 impl BalanceFilter {
-    /// Whether it has no condition, so that it means everybody.
+    /// Whether it leaves out nobody who would be paid. `payable_only` alone does not: with the names of a failed look-up
+    /// beside it, it would pay everybody.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    pub fn means_everybody(&self) -> bool {
+        *self
+            == Self {
+                payable_only: self.payable_only,
+                ..Self::default()
+            }
     }
 
     /// Whether it has conditions that are checked balance by balance.

@@ -44,6 +44,8 @@ pub struct Counter {
     pub counts: StatusCounts,
     /// What they come to.
     pub total: Amount,
+    /// How many changes of them were counted.
+    pub changes: i64,
 }
 
 /// Numbers of account settlements by status.
@@ -101,7 +103,7 @@ impl Settlement {
             .collect()
     }
 
-    /// Changes with the settlement, its counters and its totals.
+    /// Changes with the settlement and with each of its rows: also when one goes back to where it was.
     pub fn etag(&self) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(self.id.as_bytes());
@@ -109,7 +111,13 @@ impl Settlement {
         for counter in &self.counters {
             let counts = counter.counts;
             hash.update(counter.currency.code());
-            for count in [counts.new, counts.in_progress, counts.paid, counts.error] {
+            for count in [
+                counts.new,
+                counts.in_progress,
+                counts.paid,
+                counts.error,
+                counter.changes,
+            ] {
                 hash.update(count.to_be_bytes());
             }
             hash.update(counter.total.to_text(0));

@@ -67,6 +67,13 @@ impl Timestamp {
         Date(i32::try_from(self.0.div_euclid(MICROS_A_DAY)).unwrap_or(i32::MAX))
     }
 
+    /// So many hours earlier, at least the beginning of the range.
+    #[must_use]
+    pub fn minus_hours(self, hours: i64) -> Self {
+        let micros = hours.saturating_mul(3600 * MICROS_A_SECOND);
+        Self(self.0.saturating_sub(micros).clamp(MIN_MICROS, MAX_MICROS))
+    }
+
     /// So many days later, at most the end of the range.
     #[must_use]
     pub fn plus_days(self, days: i64) -> Self {

@@ -142,10 +142,6 @@ impl SettlementsService for SettlementsServer {
     ) -> Result<Response<Self::BulkUpdateSettlementStatusStream>, Status> {
         let deadline = deadline::of(request.metadata().as_ref());
         let update = convert::update_settlement(request.into_inner()).map_err(from_error)?;
-        self.billing
-            .check_settlement_alive(update.settlement_id)
-            .await
-            .map_err(from_error)?;
         let billing = self.billing.clone();
         let answers = answer_until_done(deadline, self.shutdown.clone(), Uuid::nil(), move |number, after| {
             let billing = billing.clone();

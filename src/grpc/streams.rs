@@ -29,7 +29,7 @@ where
     Q: Send + 'static,
     A: Send + 'static,
     F: Fn(Q) -> W + Send + 'static,
-    W: Future<Output = Result<A, Status>> + Send,
+    W: Future<Output = Result<A, Status>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(ANSWERS_WAITING);
     let deadline = deadline::of(request.metadata().as_ref());
@@ -44,7 +44,7 @@ where
                 chunk = chunks.message() => chunk.map_err(from_transport),
             };
             let answer = match chunk {
-                Ok(Some(chunk)) => handle(chunk).await,
+                Ok(Some(chunk)) => unless_panicked(handle(chunk)).await,
                 Ok(None) => break,
                 Err(status) => Err(status),
             };
@@ -69,7 +69,7 @@ where
     A: Send + 'static,
     S: Send + 'static,
     F: Fn(i64, S) -> W + Send + 'static,
-    W: Future<Output = Result<Option<(A, S)>, Status>> + Send,
+    W: Future<Output = Result<Option<(A, S)>, Status>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(ANSWERS_WAITING);
     tokio::spawn(async move {
@@ -84,7 +84,7 @@ where
                 place.send(Err(deadline::exceeded()));
                 break;
             }
-            match next(number, state).await {
+            match unless_panicked(next(number, state)).await {
                 Ok(Some((answer, following))) => {
                     place.send(Ok(answer));
                     state = following;
@@ -99,6 +99,14 @@ where
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// In a task of its own: a stream whose chunk ended abnormally must not look as if all were answered.
+async fn unless_panicked<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let abnormal = |error| from_error(Error::internal(format!("a chunk ended abnormally: {error}")));
+    tokio::spawn(work).await.map_err(abnormal)?
 }
 
 fn shutting_down() -> Error {

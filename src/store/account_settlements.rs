@@ -162,8 +162,12 @@ pub(crate) async fn list<C: ConnectionTrait>(
     conditions.and_some("s.settlement_id = ?", filter.settlement_id);
     conditions.and_some("s.account_id = ?", filter.account_id.as_ref().map(AccountId::as_str));
     conditions.and_some("s.status = ?", filter.status.map(Status::name));
-    conditions.and_some("s.create_time >= ?", filter.create_time_from.map(Timestamp::as_micros));
-    conditions.and_some("s.create_time < ?", filter.create_time_before.map(Timestamp::as_micros));
+    conditions.and_created(
+        "s.id",
+        "s.create_time",
+        filter.create_time_from,
+        filter.create_time_before,
+    );
     if !filter.show_deleted {
         conditions.and_plain("s.delete_time IS NULL");
     }

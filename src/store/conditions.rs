@@ -2,6 +2,12 @@
 
 use sea_orm::Value;
 
+use crate::domain::ids::lowest_id_at;
+use crate::domain::time::Timestamp;
+
+/// Much more than a transaction takes between making an id and its row's time, and than clocks of replicas differ.
+const ID_MARGIN_HOURS: i64 = 1;
+
 /// Conditions that all must hold. Values are always bound, never written into the text.
 pub(crate) struct Conditions {
     clauses: Vec<String>,
@@ -48,6 +54,25 @@ impl Conditions {
     /// Adds values that were bound by number, beginning with [`Conditions::next`].
     pub(crate) fn extend(&mut self, values: Vec<Value>) {
         self.values.extend(values);
+    }
+
+    /// Only rows made from a time on and before another, by their `create_time` and, so that an index finds them, their ids:
+    /// an id is made shortly before its row's time. `id` and `create_time` are the columns.
+    pub(crate) fn and_created(
+        &mut self,
+        id: &str,
+        create_time: &str,
+        from: Option<Timestamp>,
+        before: Option<Timestamp>,
+    ) {
+        if let Some(from) = from {
+            self.and(&format!("{create_time} >= ?"), from.as_micros());
+            self.and(&format!("{id} >= ?"), lowest_id_at(from.minus_hours(ID_MARGIN_HOURS)));
+        }
+        if let Some(before) = before {
+            self.and(&format!("{create_time} < ?"), before.as_micros());
+            self.and(&format!("{id} < ?"), lowest_id_at(before.minus_hours(-ID_MARGIN_HOURS)));
+        }
     }
 
     pub(crate) fn sql(&self) -> String {

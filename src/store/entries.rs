@@ -170,8 +170,12 @@ pub(crate) async fn list<C: ConnectionTrait>(
         "e.currency_code = ?",
         filter.currency.map(crate::domain::currency::Currency::code),
     );
-    conditions.and_some("e.create_time >= ?", filter.create_time_from.map(Timestamp::as_micros));
-    conditions.and_some("e.create_time < ?", filter.create_time_before.map(Timestamp::as_micros));
+    conditions.and_created(
+        "e.id",
+        "e.create_time",
+        filter.create_time_from,
+        filter.create_time_before,
+    );
     conditions.and_some("e.occur_time >= ?", filter.occur_time_from.map(Timestamp::as_micros));
     conditions.and_some("e.occur_time < ?", filter.occur_time_before.map(Timestamp::as_micros));
     if let Some(id) = filter.account_settlement_id {

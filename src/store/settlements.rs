@@ -36,7 +36,14 @@ pub struct SettlementFilter {
 /// Changes of counters, gathered and then written in one statement.
 #[derive(Debug, Default)]
 pub(crate) struct CounterChanges {
-    changes: BTreeMap<(Uuid, Currency), (StatusCounts, Amount)>,
+    changes: BTreeMap<(Uuid, Currency), Change>,
+}
+
+#[derive(Debug, Default)]
+struct Change {
+    counts: StatusCounts,
+    amount: Amount,
+    changes: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -58,6 +65,7 @@ struct CounterRow {
     in_progress_count: i64,
     paid_count: i64,
     error_count: i64,
+    changes: i64,
     amount_units: i64,
     amount_micros: i64,
 }
@@ -66,15 +74,15 @@ const COLUMNS: &str = "id, note, available_through, skipped_count, actor, create
 
 impl CounterChanges {
     pub(crate) fn moved(&mut self, settlement_id: Uuid, currency: Currency, from: Status, to: Status) {
-        let (counts, _) = self.changes.entry((settlement_id, currency)).or_default();
-        *of(counts, from) -= 1;
-        *of(counts, to) += 1;
+        let change = self.of(settlement_id, currency);
+        *of(&mut change.counts, from) -= 1;
+        *of(&mut change.counts, to) += 1;
     }
 
     pub(crate) fn added(&mut self, settlement_id: Uuid, currency: Currency, amount: Amount) -> Result<()> {
-        let (counts, total) = self.changes.entry((settlement_id, currency)).or_default();
-        counts.new += 1;
-        *total = total.checked_add(amount)?;
+        let change = self.of(settlement_id, currency);
+        change.counts.new += 1;
+        change.amount = change.amount.checked_add(amount)?;
         Ok(())
     }
 
@@ -85,10 +93,16 @@ impl CounterChanges {
         status: Status,
         amount: Amount,
     ) -> Result<()> {
-        let (counts, total) = self.changes.entry((settlement_id, currency)).or_default();
-        *of(counts, status) -= 1;
-        *total = total.checked_sub(amount)?;
+        let change = self.of(settlement_id, currency);
+        *of(&mut change.counts, status) -= 1;
+        change.amount = change.amount.checked_sub(amount)?;
         Ok(())
+    }
+
+    fn of(&mut self, settlement_id: Uuid, currency: Currency) -> &mut Change {
+        let change = self.changes.entry((settlement_id, currency)).or_default();
+        change.changes += 1;
+        change
     }
 
     /// Adds the changes to one shard of the counters.
@@ -98,10 +112,10 @@ impl CounterChanges {
         }
         let shard = shard()?;
         let mut amounts = Vec::with_capacity(self.changes.len());
-        for (_, total) in self.changes.values() {
-            amounts.push(total.to_units_and_micros()?);
+        for change in self.changes.values() {
+            amounts.push(change.amount.to_units_and_micros()?);
         }
-        let counts: Vec<StatusCounts> = self.changes.values().map(|(counts, _)| *counts).collect();
+        let counts: Vec<StatusCounts> = self.changes.values().map(|change| change.counts).collect();
         let rows = Rows::new()
             .uuid("settlement_id", self.changes.keys().map(|(id, _)| *id))
             .text(
@@ -112,21 +126,23 @@ impl CounterChanges {
             .bigint("in_progress_count", counts.iter().map(|counts| counts.in_progress))
             .bigint("paid_count", counts.iter().map(|counts| counts.paid))
             .bigint("error_count", counts.iter().map(|counts| counts.error))
+            .bigint("changes", self.changes.values().map(|change| change.changes))
             .bigint("amount_units", amounts.iter().map(|(units, _)| *units))
             .bigint("amount_micros", amounts.iter().map(|(_, micros)| *micros));
         let (source, mut values) = rows.source(tx.backend, 2);
         values.insert(0, shard.into());
         let sql = format!(
             "INSERT INTO settlement_counters (settlement_id, currency_code, shard, new_count, in_progress_count, paid_count, \
-                 error_count, amount_units, amount_micros) \
+                 error_count, changes, amount_units, amount_micros) \
              SELECT input.settlement_id, input.currency_code, $1, input.new_count, input.in_progress_count, input.paid_count, \
-                 input.error_count, input.amount_units, input.amount_micros \
+                 input.error_count, input.changes, input.amount_units, input.amount_micros \
              FROM {source} WHERE TRUE ORDER BY input.position \
              ON CONFLICT (settlement_id, currency_code, shard) DO UPDATE SET \
                  new_count = settlement_counters.new_count + excluded.new_count, \
                  in_progress_count = settlement_counters.in_progress_count + excluded.in_progress_count, \
                  paid_count = settlement_counters.paid_count + excluded.paid_count, \
                  error_count = settlement_counters.error_count + excluded.error_count, \
+                 changes = settlement_counters.changes + excluded.changes, \
                  amount_units = settlement_counters.amount_units + excluded.amount_units, \
                  amount_micros = settlement_counters.amount_micros + excluded.amount_micros"
         );
@@ -194,8 +210,7 @@ pub(crate) async fn list<C: ConnectionTrait>(
 ) -> Result<Vec<Settlement>> {
     let mut conditions = Conditions::new();
     conditions.and_some("id < ?", before);
-    conditions.and_some("create_time >= ?", filter.create_time_from.map(Timestamp::as_micros));
-    conditions.and_some("create_time < ?", filter.create_time_before.map(Timestamp::as_micros));
+    conditions.and_created("id", "create_time", filter.create_time_from, filter.create_time_before);
     if !filter.show_deleted {
         conditions.and_plain("delete_time IS NULL");
     }
@@ -227,7 +242,8 @@ async fn with_counters<C: ConnectionTrait>(session: &Session<C>, rows: Vec<Row>)
     let sql = format!(
         "SELECT c.settlement_id, c.currency_code, CAST(sum(c.new_count) AS bigint) AS new_count, \
              CAST(sum(c.in_progress_count) AS bigint) AS in_progress_count, CAST(sum(c.paid_count) AS bigint) AS paid_count, \
-             CAST(sum(c.error_count) AS bigint) AS error_count, CAST(sum(c.amount_units) AS bigint) AS amount_units, \
+             CAST(sum(c.error_count) AS bigint) AS error_count, CAST(sum(c.changes) AS bigint) AS changes, \
+             CAST(sum(c.amount_units) AS bigint) AS amount_units, \
              CAST(sum(c.amount_micros) AS bigint) AS amount_micros \
          FROM {source} JOIN settlement_counters c ON c.settlement_id = input.id \
          GROUP BY c.settlement_id, c.currency_code ORDER BY c.settlement_id, c.currency_code"
@@ -256,6 +272,7 @@ fn counter(row: &CounterRow) -> Result<Counter> {
             error: row.error_count,
         },
         total: Amount::from_micros(micros)?,
+        changes: row.changes,
     })
 }
 

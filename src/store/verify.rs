@@ -46,7 +46,7 @@ struct Count {
 const MAX_KEYS: usize = 20;
 
 /// `hi` and `lo` split a 64-bit amount, so that sums over any number of rows fit: amount = hi * 2^32 + lo.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 19] = [
     Rule {
         invariant: 1,
         rule: "money is conserved: the entries of an account and currency come to its accruals, open and claimed",
@@ -67,6 +67,13 @@ const RULES: [Rule; 17] = [
             WHERE coalesce(e.entry_count, 0) <> a.entry_count OR coalesce(e.amount, 0) <> a.amount \
                 OR e.first_account <> a.account_id OR e.last_account <> a.account_id \
                 OR e.first_currency <> a.currency_code OR e.last_currency <> a.currency_code",
+    },
+    Rule {
+        invariant: 2,
+        rule: "an accrual becomes available with its entries: debts are taken back, and all else counts from its own day on",
+        counted: "entries",
+        offending: "SELECT CAST({e.id} AS text) AS key FROM entries e JOIN accruals a ON a.id = e.accrual_id \
+            WHERE (a.debt AND e.amount > 0) OR (e.amount > 0 AND a.available_day <> e.available_day)",
     },
     Rule {
         invariant: 2,
@@ -158,10 +165,19 @@ const RULES: [Rule; 17] = [
         counted: "status_changes",
         offending: "SELECT CAST({c.account_settlement_id} AS text) || ' ' || CAST(c.revision AS text) AS key FROM ( \
                 SELECT account_settlement_id, revision, from_status, to_status, \
-                    lag(to_status) OVER (PARTITION BY account_settlement_id ORDER BY revision) AS status_before \
+                    lag(to_status) OVER (PARTITION BY account_settlement_id ORDER BY revision) AS status_before, \
+                    lag(revision) OVER (PARTITION BY account_settlement_id ORDER BY revision) AS revision_before \
                 FROM status_changes) c \
             WHERE coalesce(c.from_status, '') <> coalesce(c.status_before, '') OR (c.from_status IS NULL AND c.to_status <> 'NEW') \
-                OR (c.from_status IS NULL AND c.revision <> 1)",
+                OR c.revision <> coalesce(c.revision_before, 0) + 1",
+    },
+    Rule {
+        invariant: 5,
+        rule: "every change of a row is in its history: its status changes, and its deletion",
+        counted: "account_settlements",
+        offending: "SELECT CAST({s.id} AS text) AS key FROM account_settlements s \
+            WHERE s.revision - (CASE WHEN s.delete_time IS NULL THEN 0 ELSE 1 END) <> ( \
+                SELECT count(*) FROM status_changes c WHERE c.account_settlement_id = s.id)",
     },
     Rule {
         invariant: 5,

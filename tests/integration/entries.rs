@@ -87,7 +87,7 @@ async fn the_same_content_written_differently_is_already_posted(app: App) {
     let count = again.len();
     assert_eq!(app.try_post(again).await, vec![ALREADY_POSTED; count]);
     assert_eq!(app.entries_of("aff-1").await.len(), 2);
-    assert_eq!(app.open("aff-1").await, ["1.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["1.00 EUR"]);
     let read = app.entries_of("aff-1").await;
     assert_eq!(app.try_post(read).await, [ALREADY_POSTED, ALREADY_POSTED]);
 }
@@ -129,7 +129,7 @@ async fn an_id_twice_in_one_call_counts_once(app: App) {
         .await;
     let malformed = "INVALID_ENTRY money.amount";
     assert_eq!(outcomes, [POSTED, ALREADY_POSTED, CONFLICT, malformed, ALREADY_POSTED]);
-    assert_eq!(app.open("aff-1").await, ["2.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["2.00 EUR"]);
 }
 
 async fn ids_are_told_apart_by_source_and_by_case(app: App) {
@@ -138,7 +138,7 @@ async fn ids_are_told_apart_by_source_and_by_case(app: App) {
     let upper = changed(&first, |entry| entry.external_id = "ORDER-1".to_owned());
     app.post(vec![first.clone(), sourced("shop"), sourced("Shop"), upper])
         .await;
-    assert_eq!(app.open("aff-1").await, ["4.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["4.00 EUR"]);
     // A clawback means its own source unless it names another.
     let refund = clawback("refund-1", "order-1", "aff-1", "-1", "EUR");
     let of_shop = changed(&refund, |entry| entry.source = "shop".to_owned());
@@ -303,7 +303,7 @@ async fn one_bad_entry_does_not_lose_the_others(app: App) {
     let posted = app.entries_of("aff-1").await;
     assert_eq!(posted.len(), cases.len() + 1);
     assert!(posted.iter().all(|entry| entry.external_id.starts_with("good-")));
-    assert_eq!(app.open("aff-1").await, [format!("{}.00 EUR", cases.len() + 1)]);
+    assert_eq!(app.shown_open("aff-1").await, [format!("{}.00 EUR", cases.len() + 1)]);
 }
 
 async fn a_rejected_entry_can_be_posted_once_it_is_right(app: App) {
@@ -314,7 +314,7 @@ async fn a_rejected_entry_can_be_posted_once_it_is_right(app: App) {
     assert_eq!(app.try_post(vec![bad]).await, ["INVALID_ENTRY money.amount"]);
     let good = entry("order-1", "aff-1", "1.5", "EUR");
     assert_eq!(app.try_post(vec![good, refund]).await, [POSTED, POSTED]);
-    assert_eq!(app.open("aff-1").await, ["0.50 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.50 EUR"]);
 }
 
 async fn a_call_has_one_to_a_thousand_entries(app: App) {
@@ -329,7 +329,7 @@ async fn a_call_has_one_to_a_thousand_entries(app: App) {
     }
     assert!(app.entries_of("aff-1").await.is_empty());
     app.post(entries(1000)).await;
-    assert_eq!(app.open("aff-1").await, ["1.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["1.00 EUR"]);
     let balance = app.open_balances(&["aff-1"]).await.remove(0);
     assert_eq!(balance.entry_count, 1000);
 }
@@ -349,7 +349,7 @@ async fn a_request_id_answers_the_same_again(app: App) {
     assert_refused(other, Code::FailedPrecondition, "REQUEST_ID_REUSED");
     request.request_id = "1".to_owned();
     assert_eq!(violated(app.balances().post_entries(request).await), ["request_id"]);
-    assert_eq!(app.open("aff-1").await, ["1.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["1.00 EUR"]);
 }
 
 /// A hundred of the largest entries.
@@ -368,7 +368,10 @@ async fn a_balance_is_filled_to_its_limit_and_not_beyond(app: App) {
     let outcomes = app.try_post(entries).await;
     assert_eq!(outcomes[..100], vec![POSTED; 100]);
     assert_eq!(outcomes[100..], [BEYOND, POSTED, POSTED]);
-    assert_eq!(app.open("aff-1").await, ["1000000000000.00 EUR", "10000000000.00 USD"]);
+    assert_eq!(
+        app.shown_open("aff-1").await,
+        ["1000000000000.00 EUR", "10000000000.00 USD"]
+    );
     // Also in a later call, and for what becomes available later.
     let later = dated(entry("later", "aff-1", "0.000001", "EUR"), FUTURE);
     let more = entry("more", "aff-1", "1", "EUR");
@@ -382,7 +385,7 @@ async fn a_balance_is_filled_to_its_limit_and_not_beyond(app: App) {
     app.post(vec![more]).await;
     // Deleted, it is open again: more than can be posted, and no money is lost.
     app.delete_settlement(&settled.id).await.unwrap();
-    assert_eq!(app.open("aff-1").await[0], "1000000000001.00 EUR");
+    assert_eq!(app.shown_open("aff-1").await[0], "1000000000001.00 EUR");
 }
 
 async fn a_debt_is_filled_to_its_limit_and_not_beyond(app: App) {
@@ -393,7 +396,7 @@ async fn a_debt_is_filled_to_its_limit_and_not_beyond(app: App) {
     let outcomes = app.try_post(entries).await;
     assert_eq!(outcomes[..100], vec![POSTED; 100]);
     assert_eq!(outcomes[100..], [BEYOND, POSTED, POSTED]);
-    assert_eq!(app.open("aff-1").await, ["-1000000000000.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["-1000000000000.00 EUR"]);
 }
 
 const EXCEEDS: &str = "CLAWBACK_EXCEEDS_ENTRY money.amount";
@@ -414,7 +417,7 @@ async fn clawbacks_take_back_an_entry_in_parts_and_not_more(app: App) {
     assert_eq!(app.try_post(vec![back("r-6", "-0.000001")]).await, [EXCEEDS]);
     // The same clawback again takes back no more.
     assert_eq!(app.try_post(vec![back("r-1", "-4")]).await, [ALREADY_POSTED]);
-    assert_eq!(app.open("aff-1").await, ["90.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["90.00 EUR"]);
 }
 
 async fn clawbacks_name_an_entry_that_can_be_taken_back(app: App) {
@@ -449,7 +452,7 @@ async fn clawbacks_name_an_entry_that_can_be_taken_back(app: App) {
     ];
     assert_eq!(outcomes, expected);
     assert!(app.open_balances(&["aff-2"]).await.is_empty());
-    assert_eq!(app.open("aff-1").await, ["6.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["6.00 EUR"]);
 }
 
 async fn clawbacks_follow_their_entry_in_the_same_call(app: App) {
@@ -460,7 +463,7 @@ async fn clawbacks_follow_their_entry_in_the_same_call(app: App) {
     let not_found = "REVERSED_ENTRY_NOT_FOUND reverses_external_id";
     assert_eq!(outcomes, [not_found, POSTED, POSTED]);
     assert_eq!(app.try_post(vec![early]).await, [POSTED]);
-    assert_eq!(app.open("aff-1").await, ["7.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["7.00 EUR"]);
 }
 
 async fn clawbacks_of_one_call_together_exceed_an_entry(app: App) {
@@ -476,7 +479,7 @@ async fn clawbacks_of_one_call_together_exceed_an_entry(app: App) {
         ])
         .await;
     assert_eq!(outcomes, [POSTED, POSTED, EXCEEDS, POSTED, EXCEEDS]);
-    assert_eq!(app.open("aff-1").await, ["0.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.00 EUR"]);
 }
 
 async fn the_clawback_of_a_pending_entry_waits_for_it(app: App) {
@@ -487,7 +490,7 @@ async fn the_clawback_of_a_pending_entry_waits_for_it(app: App) {
         clawback("refund-1", "order-2", "aff-1", "-4", "EUR"),
     ])
     .await;
-    assert_eq!(app.open("aff-1").await, ["7.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["7.00 EUR"]);
     assert_eq!(app.pending("aff-1").await, ["6.00 EUR"]);
     let entries = app.entries_of("aff-1").await;
     assert_eq!(
@@ -501,7 +504,7 @@ async fn the_clawback_of_a_pending_entry_waits_for_it(app: App) {
     // Also in a call of its own, and to the last cent.
     app.post(vec![clawback("refund-2", "order-2", "aff-1", "-6", "EUR")])
         .await;
-    assert_eq!(app.open("aff-1").await, ["0.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.00 EUR"]);
     assert_eq!(app.pending("aff-1").await, ["0.00 EUR"]);
 }
 
@@ -512,7 +515,7 @@ async fn the_clawback_of_an_available_entry_counts_at_once(app: App) {
         dated(entry("fine", "aff-1", "-1", "EUR"), FUTURE),
     ])
     .await;
-    assert_eq!(app.open("aff-1").await, ["5.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["5.00 EUR"]);
     assert_eq!(app.pending("aff-1").await, ["0.00 EUR"]);
     for entry in &app.entries_of("aff-1").await[1..] {
         assert_eq!(entry.available_date, FUTURE);
@@ -529,10 +532,10 @@ async fn a_refund_after_payout_is_recovered_once(app: App) {
         FUTURE,
     )])
     .await;
-    assert_eq!(app.open("aff-1").await, ["-10.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["-10.00 EUR"]);
     assert!(app.settle(&["aff-1"]).await.settlement.unwrap().totals.is_empty());
     app.post(vec![entry("order-2", "aff-1", "15", "EUR")]).await;
-    assert_eq!(app.open("aff-1").await, ["5.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["5.00 EUR"]);
     assert_eq!(
         app.settle(&["aff-1"]).await.settlement.unwrap().totals[0].amount,
         "5.00"
@@ -621,7 +624,7 @@ async fn streams_answer_chunks_in_order(app: App) {
         .collect();
     let malformed = "INVALID_ENTRY money.amount".to_owned();
     assert_eq!(rejected, [(1, "o-4", malformed), (3, "o-1", CONFLICT.to_owned())]);
-    assert_eq!(app.open("aff-1").await, ["1002.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["1002.00 EUR"]);
 }
 
 async fn an_invalid_chunk_ends_the_stream_and_leaves_the_earlier_ones(app: App) {

@@ -103,8 +103,8 @@ async fn accounts_are_settled_with_an_amount_or_with_all_their_currencies(app: A
     assert_eq!(settled.skipped_count, 0);
     let rows = ["aff-1 10.50 EUR", "aff-1 20.00 USD", "aff-1 300 JPY", "aff-2 50.00 USD"];
     assert_eq!(paid(&app, &settled).await, rows);
-    assert_eq!(app.open("aff-2").await, ["40.00 EUR", "0.00 USD"]);
-    assert_eq!(app.open("aff-3").await, ["60.00 EUR"]);
+    assert_eq!(app.shown_open("aff-2").await, ["40.00 EUR", "0.00 USD"]);
+    assert_eq!(app.shown_open("aff-3").await, ["60.00 EUR"]);
 }
 
 async fn a_filter_settles_exactly_what_the_list_shows(app: App) {
@@ -135,9 +135,9 @@ async fn a_filter_settles_exactly_what_the_list_shows(app: App) {
     let settled = app.settle_request(settle_filter(filter.clone())).await;
     assert_eq!(paid(&app, &settled).await, expected);
     assert_eq!(all_skipped(&settled), ["e EUR NO_BILLING_DETAILS 5.00 EUR"]);
-    assert_eq!(app.open("a").await, ["1.019 EUR", "1.019 USD"]);
-    assert_eq!(app.open("d").await, ["4.019 EUR", "4.019 USD"]);
-    assert_eq!(app.open("b").await, ["0.009 EUR", "2.019 USD"]);
+    assert_eq!(app.shown_open("a").await, ["1.019 EUR", "1.019 USD"]);
+    assert_eq!(app.shown_open("d").await, ["4.019 EUR", "4.019 USD"]);
+    assert_eq!(app.shown_open("b").await, ["0.009 EUR", "2.019 USD"]);
     let payable_only = BalanceFilter {
         payable_only: true,
         ..Default::default()
@@ -206,7 +206,7 @@ async fn the_first_reason_that_applies_is_told(app: App) {
     app.set_minimums("bank_transfer", vec![money("5", "EUR").unwrap()])
         .await;
     assert_eq!(reasons(&app).await, ["aff-1 EUR DUPLICATE_ACCOUNT 5.00 EUR"]);
-    assert_eq!(app.open("aff-1").await, ["2.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["2.00 EUR"]);
 }
 
 async fn accounts_without_entries_are_skipped_with_the_first_reason(app: App) {
@@ -322,7 +322,7 @@ async fn totals_that_are_not_as_expected_change_nothing(app: App) {
         }
     }
     assert_eq!(app.count_settlements().await, 0);
-    assert_eq!(app.open("aff-1").await, ["10.009 EUR", "20.00 USD"]);
+    assert_eq!(app.shown_open("aff-1").await, ["10.009 EUR", "20.00 USD"]);
     for bad in [
         &[("-1", "EUR")][..],
         &[("1.001", "EUR")],
@@ -391,7 +391,7 @@ async fn a_request_id_answers_the_same_again_for_good(app: App) {
     };
     accounts.items[0].amount = money("4.00", "EUR");
     assert_eq!(app.settle_request(again).await, first);
-    assert_eq!(app.open("aff-1").await, ["15.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["15.00 EUR"]);
     let others = [
         through(request.clone(), "2026-03-01"),
         SettleBalancesRequest {
@@ -425,7 +425,7 @@ async fn a_request_id_answers_the_same_again_for_good(app: App) {
     app.payable_account("aff-3", &["EUR"]).await;
     app.post(vec![entry("3", "aff-3", "5", "EUR")]).await;
     assert_eq!(app.settle_request(request).await, skipped);
-    assert_eq!(app.open("aff-3").await, ["5.00 EUR"]);
+    assert_eq!(app.shown_open("aff-3").await, ["5.00 EUR"]);
     for bad in ["", "1", "00000000000000000000000000000000"] {
         let request = SettleBalancesRequest {
             request_id: bad.to_owned(),
@@ -445,7 +445,7 @@ async fn a_part_takes_debts_first_and_then_the_oldest(app: App) {
         on("february", "aff-1", "10", "2026-02-01"),
     ])
     .await;
-    assert_eq!(app.open("aff-1").await, ["32.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["32.00 EUR"]);
     let settled = app.settle_request(part("aff-1", "7.5")).await;
     assert_eq!(totals(&settled), ["7.50 EUR"]);
     let mut held = held(&app, &settled).await;
@@ -463,7 +463,7 @@ async fn a_part_takes_debts_first_and_then_the_oldest(app: App) {
     assert_eq!(held, expected);
     assert_eq!(app.open_through("aff-1", "2026-01-31").await, ["0.00 EUR"]);
     assert_eq!(app.open_through("aff-1", "2026-02-01").await, ["4.50 EUR"]);
-    assert_eq!(app.open("aff-1").await, ["24.50 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["24.50 EUR"]);
     let carried: Vec<Entry> = app
         .entries_of("aff-1")
         .await
@@ -484,7 +484,7 @@ async fn parts_are_settled_until_nothing_is_left(app: App) {
     .await;
     for left in ["1.70 EUR", "1.40 EUR", "1.10 EUR", "0.80 EUR", "0.50 EUR", "0.20 EUR"] {
         assert_eq!(totals(&app.settle_request(part("aff-1", "0.3")).await), ["0.30 EUR"]);
-        assert_eq!(app.open("aff-1").await, [left]);
+        assert_eq!(app.shown_open("aff-1").await, [left]);
     }
     let above = app.settle_request(part("aff-1", "0.3")).await;
     assert_eq!(all_skipped(&above), ["aff-1 EUR AMOUNT_ABOVE_OPEN_BALANCE 0.30 EUR"]);
@@ -506,7 +506,7 @@ async fn remainders_are_carried_at_the_scale_of_the_currency(app: App) {
     post("one", "1.239999", "12.9", "1.2345").await;
     let settled = app.settle(&["aff-1"]).await;
     assert_eq!(totals(&settled), ["1.23 EUR", "12 JPY", "1.234 KWD"]);
-    assert_eq!(app.open("aff-1").await, ["0.009999 EUR", "0.9 JPY", "0.0005 KWD"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.009999 EUR", "0.9 JPY", "0.0005 KWD"]);
     let nothing = app.settle(&["aff-1"]).await;
     assert_eq!(
         all_skipped(&nothing),
@@ -519,7 +519,7 @@ async fn remainders_are_carried_at_the_scale_of_the_currency(app: App) {
     post("two", "0.000001", "0.1", "0.0005").await;
     let settled = app.settle(&["aff-1"]).await;
     assert_eq!(totals(&settled), ["0.01 EUR", "1 JPY", "0.001 KWD"]);
-    assert_eq!(app.open("aff-1").await, ["0.00 EUR", "0 JPY", "0.000 KWD"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.00 EUR", "0 JPY", "0.000 KWD"]);
     for row in app.rows_of(&settlement_id(&settled)).await {
         let decimals = row
             .money
@@ -638,7 +638,7 @@ async fn everybody_is_meant_only_when_said(app: App) {
         };
         assert_eq!(violated(app.try_settle(request).await), ["all_accounts"]);
     }
-    assert_eq!(app.open("aff-1").await, ["9.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["9.00 EUR"]);
     let request = SettleBalancesRequest {
         all_accounts: true,
         ..no_condition
@@ -734,7 +734,7 @@ async fn a_remainder_of_a_past_cut_off_is_settled_with_the_same_cut_off(app: App
     let third = app.settle_request(january(settle_everybody())).await;
     assert_eq!(all_skipped(&third), ["aff-1 EUR BELOW_MINIMUM 0.005 EUR"]);
     assert_eq!(totals(&app.settle_request(settle_everybody()).await), ["100.00 EUR"]);
-    assert_eq!(app.open("aff-1").await, ["0.005 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.005 EUR"]);
 }
 
 /// Deleting a row undoes it: through every date the same is open as before it was made.
@@ -750,7 +750,7 @@ async fn a_deleted_part_is_available_again_on_its_day(app: App) {
         app.delete_settlement(&settlement_id(&settled)).await.unwrap();
         assert_eq!(app.open_through("aff-1", "2026-01-14").await, ["0.00 EUR"]);
         assert_eq!(app.open_through("aff-1", "2026-01-31").await, ["5.00 EUR"]);
-        assert_eq!(app.open("aff-1").await, ["15.009 EUR"]);
+        assert_eq!(app.shown_open("aff-1").await, ["15.009 EUR"]);
     }
     assert_eq!(
         totals(&app.settle_request(through(settle_everybody(), "2026-01-31")).await),
@@ -770,7 +770,7 @@ async fn a_part_after_a_deletion_takes_the_oldest_first(app: App) {
     app.delete_settlement(&settlement_id(&settled)).await.unwrap();
     assert_eq!(totals(&app.settle_request(part("aff-1", "4")).await), ["4.00 EUR"]);
     assert_eq!(app.open_through("aff-1", "2026-01-31").await, ["1.00 EUR"]);
-    assert_eq!(app.open("aff-1").await, ["11.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["11.00 EUR"]);
 }
 
 async fn deleting_and_settling_again_conserves_money(app: App) {
@@ -783,19 +783,19 @@ async fn deleting_and_settling_again_conserves_money(app: App) {
     .await;
     let first = app.settle_request(part("aff-1", "9")).await;
     let second = app.settle_request(part("aff-1", "9")).await;
-    assert_eq!(app.open("aff-1").await, ["9.012 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["9.012 EUR"]);
     app.delete_settlement(&settlement_id(&first)).await.unwrap();
-    assert_eq!(app.open("aff-1").await, ["18.012 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["18.012 EUR"]);
     let third = app.settle_request(part("aff-1", "18")).await;
-    assert_eq!(app.open("aff-1").await, ["0.012 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.012 EUR"]);
     app.verify().await;
     for response in [&second, &third] {
         let row = app.rows_of(&settlement_id(response)).await.remove(0);
         app.delete_row(&row.id).await.unwrap();
     }
-    assert_eq!(app.open("aff-1").await, ["27.012 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["27.012 EUR"]);
     assert_eq!(totals(&app.settle(&["aff-1"]).await), ["27.01 EUR"]);
-    assert_eq!(app.open("aff-1").await, ["0.002 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.002 EUR"]);
     let emptied = app.settlement(&settlement_id(&third)).await;
     assert_eq!((emptied.account_settlement_count, emptied.totals.len()), (0, 0));
 }
@@ -809,7 +809,7 @@ async fn a_later_posting_never_changes_what_is_settled(app: App) {
         .await;
     assert_eq!(app.rows_of(&settlement_id(&settled)).await, row);
     assert_eq!(held(&app, &settled).await, entries);
-    assert_eq!(app.open("aff-1").await, ["6.00 EUR"]);
+    assert_eq!(app.shown_open("aff-1").await, ["6.00 EUR"]);
     // Nor what a run has closed and left out.
     app.hold("aff-1", "check").await.unwrap();
     app.settle(&["aff-1"]).await;
@@ -838,12 +838,12 @@ async fn ten_thousand_accounts_are_settled_in_one_call(app: App) {
     let settlement = settled.settlement.as_ref().unwrap();
     assert_eq!(settlement.status_counts.unwrap().new, i64::from(PAYABLE));
     assert_eq!(app.skipped_of(&settlement.id, 1000).await.len(), 8000);
-    assert_eq!(app.open("a-00000").await, ["0.009 EUR"]);
-    assert_eq!(app.open("a-09999").await, ["1.239 EUR"]);
+    assert_eq!(app.shown_open("a-00000").await, ["0.009 EUR"]);
+    assert_eq!(app.shown_open("a-09999").await, ["1.239 EUR"]);
     let names: Vec<String> = (0..10_000).map(|id| format!("a-{id:05}")).collect();
     let named = settle_accounts(names.iter().map(|id| (id.as_str(), None)).collect());
     let again = app.settle_request(named).await;
     assert_eq!((totals(&again).len(), again.skipped_count), (0, 10_000));
     app.delete_settlement(&settlement.id).await.unwrap();
-    assert_eq!(app.open("a-00000").await, ["1.239 EUR"]);
+    assert_eq!(app.shown_open("a-00000").await, ["1.239 EUR"]);
 }

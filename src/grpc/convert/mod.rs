@@ -15,7 +15,7 @@ use crate::billing::{Call, UNAUTHENTICATED};
 use crate::domain::currency::Currency;
 use crate::domain::error::Violations;
 use crate::domain::ids::{AccountId, parse_uuid};
-use crate::domain::money::{Amount, Money};
+use crate::domain::money::{Amount, MAX_BALANCE_UNITS, Money};
 use crate::domain::time::{Date, Timestamp};
 use crate::proto;
 
@@ -73,6 +73,10 @@ pub(crate) fn payable_money(field: &str, message: Option<&proto::Money>, violati
     let money = money(field, message, violations)?;
     if !money.amount.is_positive() {
         violations.push(format!("{field}.amount"), "must be more than 0");
+        return None;
+    }
+    if money.amount > Amount::from_units(MAX_BALANCE_UNITS) {
+        violations.push(format!("{field}.amount"), "must be at most 1000000000000 units");
         return None;
     }
     if !money.amount.fits_decimals(money.currency.minor_units()) {

@@ -9,6 +9,7 @@ use crate::domain::error::{Result, Violations};
 use crate::domain::ids::check_text;
 use crate::domain::money::{Amount, Money};
 use crate::domain::settlements::{MAX_NOTE_BYTES, Settlement, SkippedAccount};
+use crate::domain::time::Date;
 use crate::grpc::convert;
 use crate::proto;
 use crate::proto::settle_balances_request::Selection as Message;
@@ -32,6 +33,7 @@ pub(crate) fn settle(request: proto::SettleBalancesRequest) -> Result<(Call, Set
     let settle = selection.map(|selection| SettleBalances {
         selection,
         available_through,
+        through: available_through.unwrap_or_else(Date::today),
         note: request.note,
         expected_totals,
     });
@@ -51,11 +53,11 @@ fn selection(selection: Option<Message>, all_accounts: bool, violations: &mut Vi
         }
         Some(Message::Filter(filter)) => {
             let filter = balance_filter(Some(filter), violations);
-            match (filter.is_empty(), all_accounts) {
+            match (filter.means_everybody(), all_accounts) {
                 (true, false) if violations.is_empty() => {
                     violations.push(
                         "all_accounts",
-                        "must be true for a filter without any condition, which means everybody",
+                        "must be true for a filter that leaves out nobody who would be paid",
                     );
                 }
                 (false, true) => violations.push("all_accounts", "can't stand beside a filter with a condition"),

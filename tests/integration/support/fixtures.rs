@@ -6,8 +6,6 @@ use uuid::Uuid;
 
 use super::app::App;
 
-/// A date long past, so that entries of it are available at once.
-pub(crate) const PAST: &str = "2026-01-31";
 /// A date far ahead, so that entries of it are pending.
 pub(crate) const FUTURE: &str = "2999-01-01";
 /// A valid German IBAN.

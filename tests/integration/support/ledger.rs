@@ -160,7 +160,7 @@ impl App {
     }
 
     /// `12.50 EUR` of each of an account's balances.
-    pub(crate) async fn open(&self, account_id: &str) -> Vec<String> {
+    pub(crate) async fn shown_open(&self, account_id: &str) -> Vec<String> {
         let balances = self.open_balances(&[account_id]).await;
         balances.iter().map(|balance| shown(&balance.open)).collect()
     }
@@ -279,22 +279,6 @@ impl App {
             ..Default::default()
         };
         self.change_type(method_type, "minimum_payouts").await;
-    }
-
-    pub(crate) async fn delete_row(&self, id: &str) -> Result<(), Status> {
-        let request = proto::DeleteAccountSettlementRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        self.settlements().delete_account_settlement(request).await.map(drop)
-    }
-
-    pub(crate) async fn delete_settlement(&self, id: &str) -> Result<(), Status> {
-        let request = proto::DeleteSettlementRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        self.settlements().delete_settlement(request).await.map(drop)
     }
 
     pub(crate) async fn count_settlements(&self) -> usize {
