@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::iter;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::support::app::App;
 use crate::support::fixtures::{bank_method, entry, occur_time, request_id};
@@ -31,6 +31,8 @@ scenarios![
     all_rows_of_a_settlement_in_one_status_are_updated,
     rows_of_a_provider_are_skipped_in_a_settlement,
     a_settlement_must_be_there_and_alive,
+    a_whole_update_is_answered_again_after_the_settlement_is_deleted,
+    a_settlement_has_another_etag_after_each_change_of_a_row,
     a_settlement_needs_an_expected_status,
     a_large_settlement_is_updated_in_chunks_and_resumed,
 ];
@@ -484,12 +486,52 @@ async fn a_settlement_must_be_there_and_alive(app: App) {
     let refusals = [
         (row.settlement_id, Code::FailedPrecondition, "SETTLEMENT_DELETED"),
         (request_id(), Code::NotFound, "SETTLEMENT_NOT_FOUND"),
-        ("1".to_owned(), Code::InvalidArgument, "INVALID_REQUEST"),
     ];
     for (id, code, reason) in refusals {
         let request = settlement_update(&id, RowStatus::New, RowStatus::Paid);
-        let outcome = app.settlements().bulk_update_settlement_status(request).await;
-        assert_refused(outcome, code, reason);
+        let stream = app.settlements().bulk_update_settlement_status(request).await.unwrap();
+        let (answers, ended) = drained(stream.into_inner()).await;
+        assert!(answers.is_empty());
+        assert_refused(Err::<(), Status>(ended.unwrap()), code, reason);
+    }
+    let malformed = settlement_update("1", RowStatus::New, RowStatus::Paid);
+    let outcome = app.settlements().bulk_update_settlement_status(malformed).await;
+    assert_refused(outcome, Code::InvalidArgument, "INVALID_REQUEST");
+}
+
+async fn a_whole_update_is_answered_again_after_the_settlement_is_deleted(app: App) {
+    let row = app.settled(&["aff-1"]).await.remove(0);
+    let request = SettlementUpdate {
+        request_id: request_id(),
+        ..settlement_update(&row.settlement_id, RowStatus::New, RowStatus::InProgress)
+    };
+    let first = app
+        .settlements()
+        .bulk_update_settlement_status(request.clone())
+        .await
+        .unwrap();
+    let (answers, _) = drained(first.into_inner()).await;
+    app.set(&row.id, RowStatus::New).await;
+    app.delete_settlement(&row.settlement_id).await.unwrap();
+    let again = app.settlements().bulk_update_settlement_status(request).await.unwrap();
+    let (answers_again, ended) = drained(again.into_inner()).await;
+    assert_eq!(answers_again, answers);
+    assert!(ended.is_none());
+}
+
+async fn a_settlement_has_another_etag_after_each_change_of_a_row(app: App) {
+    let row = app.settled(&["aff-1"]).await.remove(0);
+    let mut etags = vec![app.settlement(&row.settlement_id).await.etag];
+    for status in [
+        RowStatus::InProgress,
+        RowStatus::New,
+        RowStatus::InProgress,
+        RowStatus::New,
+    ] {
+        app.set(&row.id, status).await;
+        let etag = app.settlement(&row.settlement_id).await.etag;
+        assert!(!etags.contains(&etag), "{status:?}");
+        etags.push(etag);
     }
 }
 

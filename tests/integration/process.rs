@@ -222,6 +222,16 @@ fn damages(scene: &Scene) -> Vec<(&'static str, &'static str, &str)> {
             "",
         ),
         (
+            "an accrual becomes available",
+            "UPDATE accruals SET available_day = available_day - 1 WHERE account_id = 'aff-1' AND NOT debt",
+            "",
+        ),
+        (
+            "every change of a row",
+            "UPDATE account_settlements SET revision = revision + 1 WHERE delete_time IS NULL",
+            live,
+        ),
+        (
             "every entry belongs",
             "UPDATE entries SET accrual_id = id WHERE external_id = 'order-1'",
             "",

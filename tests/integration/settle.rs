@@ -17,6 +17,7 @@ use crate::support::ledger::{
 scenarios![
     accounts_are_settled_with_an_amount_or_with_all_their_currencies,
     a_filter_settles_exactly_what_the_list_shows,
+    an_amount_beyond_every_balance_is_malformed,
     a_filter_run_tells_of_pending_money_that_it_leaves_out,
     the_first_reason_that_applies_is_told,
     accounts_without_entries_are_skipped_with_the_first_reason,
@@ -107,6 +108,20 @@ async fn accounts_are_settled_with_an_amount_or_with_all_their_currencies(app: A
     assert_eq!(app.shown_open("aff-3").await, ["60.00 EUR"]);
 }
 
+async fn an_amount_beyond_every_balance_is_malformed(app: App) {
+    app.payable_account("aff-1", &["EUR"]).await;
+    app.post(vec![entry("order-1", "aff-1", "10", "EUR")]).await;
+    for (amount, code) in [("1000000000000.01", Code::InvalidArgument), ("1000000000000", Code::Ok)] {
+        let request = settle_accounts(vec![("aff-1", money(amount, "EUR"))]);
+        let outcome = app.balances().settle_balances(request).await;
+        assert_eq!(
+            outcome.map_or_else(|status| status.code(), |_| Code::Ok),
+            code,
+            "{amount}"
+        );
+    }
+}
+
 async fn a_filter_settles_exactly_what_the_list_shows(app: App) {
     for (number, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
         app.payable_account(id, &["EUR", "USD"]).await;
@@ -142,7 +157,16 @@ async fn a_filter_settles_exactly_what_the_list_shows(app: App) {
         payable_only: true,
         ..Default::default()
     };
-    let settled = app.settle_request(settle_filter(payable_only)).await;
+    let alone = app
+        .balances()
+        .settle_balances(settle_filter(payable_only.clone()))
+        .await;
+    assert_eq!(alone.unwrap_err().code(), Code::InvalidArgument, "it means everybody");
+    let everybody = SettleBalancesRequest {
+        all_accounts: true,
+        ..settle_filter(payable_only)
+    };
+    let settled = app.settle_request(everybody).await;
     assert_eq!(totals(&settled), ["5.02 EUR", "10.04 USD"]);
     assert_eq!(settled.skipped_count, 0);
 }
