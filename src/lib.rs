@@ -1,12 +1,13 @@
 //! Affiliate billing: keeps what affiliates are owed, settles it, and follows each payout until it is paid.
 //!
-//! Layers, with arrows one way: [`grpc`] → [`billing`] → [`store`]; all use [`domain`], which uses none of them.
+//! Layers, with arrows one way: [`grpc`] → [`billing`] → [`store`] and [`payout`]; all use [`domain`], which uses none of them.
 //! `ARCHITECTURE.md` is the map.
 
 pub mod billing;
 pub mod config;
 pub mod domain;
 pub mod grpc;
+pub mod payout;
 pub mod proto;
 pub mod server;
 pub mod store;
