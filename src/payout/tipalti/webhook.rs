@@ -202,9 +202,10 @@ pub fn parse_event(body: &[u8]) -> Result<Event, EventError> {
     let event_type = EventType::parse(type_name);
     let created_time = value.get("createdDate").and_then(Value::as_str).and_then(wire::time);
     let data = value.get("eventData").unwrap_or(&Value::Null);
-    let (payments, payee) = match event_type {
-        EventType::PayeeDetailsChanged => (Vec::new(), Some(wire::payee_status(data, created_time))),
-        _ => (payments_of(data, type_name, created_time), None),
+    let (payments, payee) = if event_type == EventType::PayeeDetailsChanged {
+        (Vec::new(), Some(wire::payee_status(data, created_time)))
+    } else {
+        (payments_of(data, type_name, created_time), None)
     };
     Ok(Event {
         id,

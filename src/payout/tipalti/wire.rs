@@ -176,10 +176,10 @@ pub(super) struct TokenAnswer {
 /// Reads a token's answer.
 pub(super) fn token_answer(body: &[u8]) -> Option<TokenAnswer> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let seconds = value.get("expires_in").and_then(|seconds| match seconds {
-        Value::String(digits) => digits.parse().ok(),
-        other => other.as_u64(),
-    });
+    let seconds = value
+        .get("expires_in")
+        .and_then(text)
+        .and_then(|digits| digits.parse().ok());
     Some(TokenAnswer {
         access_token: Sensitive::new(text(value.get("access_token")?)?),
         lifetime: seconds.map(Duration::from_secs),

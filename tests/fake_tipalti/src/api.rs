@@ -124,13 +124,16 @@ async fn token(Extract(fake): Extract<FakeTipalti>, Form(form): Form<HashMap<Str
     }
     let token = state.next_id("access-token");
     state.tokens.insert(token.clone());
-    let mut answer = json!({
+    let rotated = state
+        .options
+        .rotate_refresh_token
+        .then(|| state.next_id("refresh-token"));
+    let answer = json!({
         "access_token": token, "token_type": "Bearer", "expires_in": state.options.token_lifetime_seconds,
+        "refresh_token": rotated,
     });
-    if state.options.rotate_refresh_token {
-        let rotated = state.next_id("refresh-token");
-        answer["refresh_token"] = Value::String(rotated.clone());
-        state.refresh_token = Some(rotated);
+    if rotated.is_some() {
+        state.refresh_token = rotated;
     }
     Json(answer).into_response()
 }

@@ -51,14 +51,11 @@ pub(crate) fn announce(fake: &FakeTipalti, ref_code: &str) {
             "DEFERRED" | "DEFERRED_INTERNAL" => "paymentDeferred",
             _ => "paymentSubmitted",
         };
-        let mut data = json!({
+        let data = json!({
             "refCode": payment.ref_code, "paymentStatus": payment.status, "payeeId": payment.payee_id,
             "paymentId": payment.id, "payeeName": "Jane Example", "bankAccount": {"iban": "DE89370400440532013000"},
+            "errorCode": payment.error_code, "errorDescription": payment.error_text,
         });
-        if !payment.error_code.is_empty() {
-            data["errorCode"] = Value::String(payment.error_code);
-            data["errorDescription"] = Value::String(payment.error_text);
-        }
         add(&mut state, event_type, &payment.changed_at, data)
     };
     dispatch(fake, place);
