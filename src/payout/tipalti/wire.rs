@@ -12,20 +12,21 @@
 //! Left open, and chosen here:
 //!
 //! - **The length of a ref code.** Only other integrations mention a limit (16 characters). Account settlement ids are sent
-//!   as they are, with 36: [`ref_code`] is the place to change that. A limit shows as a refused batch, and nothing is paid.
+//!   as they are, with 36: `ref_code` is the place to change that. Whether Tipalti refuses a longer one or cuts it, its
+//!   rows end refused or unknown, and none is paid twice.
 //! - **Which payee id** an instruction takes: `payeeId` is Tipalti's own id, while webhooks put the payee's ref code under the
-//!   same name. So a payee is matched by every id that came with it ([`payee_status`]), and asked for by either.
+//!   same name. So a payee is matched by every id that came with it (`payee_status`), and asked for by either.
 //! - **Asking for several payments at once**: ` or ` between the conditions. Where that is refused, they are asked for one by
 //!   one; and "not known" is only ever believed of a question for one alone.
 //! - **Not known** is an empty list, never HTTP 404: a wrong address must not look like a payment that was never made.
-//! - **Instruction statuses**: those of payments, and [`REFUSED_INSTRUCTIONS`] for one that no payment is made of.
-//! - **A ref code that Tipalti has already** is recognised by the wording of its error ([`is_duplicate`]), and never taken as a
+//! - **Instruction statuses**: those of payments, and `REFUSED_INSTRUCTIONS` for one that no payment is made of.
+//! - **A ref code that Tipalti has already** is recognised by the wording of its error (`is_duplicate`), and never taken as a
 //!   refusal: the payment with that ref code may be on its way.
-//! - **When a payment's status changed**: the first of [`TIME_FIELDS`]; else the answer's `Date` (for an event its
+//! - **When a payment's status changed**: the first of `TIME_FIELDS`; else the answer's `Date` (for an event its
 //!   `createdDate`), when Tipalti said so by its own clock.
 //! - **How long a cut-off request may still be worked on**: ten minutes, the timeout of the SOAP API ([`DOUBT_PERIOD`]).
 //! - **An event without a payment status** has its type as raw status, which is in no table and thus changes nothing.
-//! - **A batch has no id of ours**: ours goes along as a header ([`CORRELATION_HEADER`]), for their support to find it by.
+//! - **A batch has no id of ours**: ours goes along as a header (`CORRELATION_HEADER`), for their support to find it by.
 //! - **A new refresh token** in a token's answer is used while the process lives, and the configured one when it fails.
 
 use std::time::Duration;
