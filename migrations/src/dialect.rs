@@ -7,16 +7,39 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
-/// Runs the statements of a schema text, which are separated by `;`.
-pub(crate) async fn execute(manager: &SchemaManager<'_>, schema: &str) -> Result<(), DbErr> {
-    let connection = manager.get_connection();
-    let postgres = connection.get_database_backend() == DbBackend::Postgres;
-    for statement in translate(schema, postgres).split(';').map(str::trim) {
-        if !statement.is_empty() {
-            connection.execute_unprepared(statement).await?;
-        }
+/// A migration that is one schema text: statements separated by `;`.
+#[derive(Debug)]
+pub(crate) struct SchemaMigration {
+    /// Its name, that of its file: what the database remembers.
+    pub(crate) name: &'static str,
+    /// The statements.
+    pub(crate) schema: &'static str,
+}
+
+impl MigrationName for SchemaMigration {
+    fn name(&self) -> &str {
+        self.name
     }
-    Ok(())
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for SchemaMigration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let postgres = connection.get_database_backend() == DbBackend::Postgres;
+        for statement in translate(self.schema, postgres).split(';').map(str::trim) {
+            if !statement.is_empty() {
+                connection.execute_unprepared(statement).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration(
+            "migrations are never undone: restore a backup".to_owned(),
+        ))
+    }
 }
 
 fn translate(schema: &str, postgres: bool) -> String {

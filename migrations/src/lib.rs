@@ -18,10 +18,10 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m20261101_000001_payees::Migration),
-            Box::new(m20261101_000002_ledger::Migration),
-            Box::new(m20261101_000003_settlements::Migration),
-            Box::new(m20261101_000004_request_ids::Migration),
+            Box::new(m20261101_000001_payees::MIGRATION),
+            Box::new(m20261101_000002_ledger::MIGRATION),
+            Box::new(m20261101_000003_settlements::MIGRATION),
+            Box::new(m20261101_000004_request_ids::MIGRATION),
         ]
     }
 }

@@ -3,35 +3,13 @@
 //! Details are sealed, and kept as versions that never change: an account settlement refers to the versions that it was made
 //! with, so that making one copies nothing.
 
-use sea_orm_migration::prelude::*;
-
-use crate::dialect;
-
-#[derive(Debug)]
-pub(crate) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m20261101_000001_payees"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, SCHEMA).await
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration(
-            "migrations are never undone: restore a backup".to_owned(),
-        ))
-    }
-}
+use crate::dialect::SchemaMigration;
 
 // Versions are referred to by (account_id, id): the deletion of one then looks for what refers to it in the rows of its
 // account alone, which an index finds, and not in the whole history of payouts.
-const SCHEMA: &str = r"
+pub(crate) const MIGRATION: SchemaMigration = SchemaMigration {
+    name: "m20261101_000001_payees",
+    schema: r"
 CREATE TABLE billing_details_versions (
     id {uuid} NOT NULL PRIMARY KEY,
     account_id {text} NOT NULL,
@@ -109,4 +87,5 @@ CREATE TABLE payout_holds (
 ) {strict};
 CREATE UNIQUE INDEX payout_holds_one_an_account ON payout_holds (account_id) WHERE release_time IS NULL;
 CREATE INDEX payout_holds_by_account ON payout_holds (account_id, id)
-";
+",
+};

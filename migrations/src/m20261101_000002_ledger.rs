@@ -1,35 +1,13 @@
 //! The ledger: entries, which never change, and accruals, which are what a settlement claims.
 
-use sea_orm_migration::prelude::*;
-
-use crate::dialect;
-
-#[derive(Debug)]
-pub(crate) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m20261101_000002_ledger"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, SCHEMA).await
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration(
-            "migrations are never undone: restore a backup".to_owned(),
-        ))
-    }
-}
+use crate::dialect::SchemaMigration;
 
 // accruals.amount and entries.amount are millionths of the currency unit.
 // accruals.debt: money taken back, which counts whatever the cut-off.
 // accruals.accepting: whether entries may still be added; a settlement claims only those that no longer accept any.
-const SCHEMA: &str = r"
+pub(crate) const MIGRATION: SchemaMigration = SchemaMigration {
+    name: "m20261101_000002_ledger",
+    schema: r"
 CREATE TABLE accruals (
     id {uuid} NOT NULL PRIMARY KEY,
     account_id {text} NOT NULL,
@@ -71,4 +49,5 @@ CREATE UNIQUE INDEX entries_by_external_id ON entries (source, external_id);
 CREATE INDEX entries_by_account ON entries (account_id, id);
 CREATE INDEX entries_by_accrual ON entries (accrual_id, id);
 CREATE INDEX entries_by_reversed_entry ON entries (reverses_entry_id) WHERE reverses_entry_id IS NOT NULL
-";
+",
+};

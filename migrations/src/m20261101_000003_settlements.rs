@@ -1,35 +1,13 @@
 //! Settlements, account settlements, their histories, and what a run left out.
 
-use sea_orm_migration::prelude::*;
-
-use crate::dialect;
-
-#[derive(Debug)]
-pub(crate) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m20261101_000003_settlements"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        dialect::execute(manager, SCHEMA).await
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration(
-            "migrations are never undone: restore a backup".to_owned(),
-        ))
-    }
-}
+use crate::dialect::SchemaMigration;
 
 // settlement_counters.changes: how many changes of rows were counted; the settlement's etag is made of it.
 // settlement_counters: several rows (shards) a settlement and currency, whose sums count, so that bulk streams on one
 // settlement do not queue at one row. Sums over accounts may exceed 64 bits of millionths: units and millionths apart.
-const SCHEMA: &str = r"
+pub(crate) const MIGRATION: SchemaMigration = SchemaMigration {
+    name: "m20261101_000003_settlements",
+    schema: r"
 CREATE TABLE settlements (
     id {uuid} NOT NULL PRIMARY KEY,
     note {text} NOT NULL,
@@ -119,4 +97,5 @@ CREATE TABLE skipped_accounts (
     amount {bigint},
     PRIMARY KEY (settlement_id, position)
 ) {strict}
-";
+",
+};
