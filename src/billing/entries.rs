@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
@@ -29,7 +29,20 @@ const NEAR_LIMIT_UNITS: i64 = MAX_BALANCE_UNITS / 100;
 #[derive(Debug, Clone, Serialize)]
 pub struct PostEntries {
     /// In the order of the request.
+    #[serde(serialize_with = "canonical_entries")]
     pub entries: Vec<std::result::Result<NewEntry, Rejection>>,
+}
+
+/// The entries as they are hashed: of a malformed one why and where, but not in which words, which another version may choose
+/// otherwise.
+fn canonical_entries<S: Serializer>(
+    entries: &[std::result::Result<NewEntry, Rejection>],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    let canonical = |entry: &'_ std::result::Result<NewEntry, Rejection>| {
+        entry.clone().map_err(|rejection| (rejection.reason, rejection.field))
+    };
+    serializer.collect_seq(entries.iter().map(canonical))
 }
 
 impl Mutation for PostEntries {
