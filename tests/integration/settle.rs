@@ -18,6 +18,7 @@ scenarios![
     accounts_are_settled_with_an_amount_or_with_all_their_currencies,
     a_filter_settles_exactly_what_the_list_shows,
     an_amount_beyond_every_balance_is_malformed,
+    paypal_is_paid_in_whole_units_where_it_takes_no_fractions,
     a_filter_run_tells_of_pending_money_that_it_leaves_out,
     the_first_reason_that_applies_is_told,
     accounts_without_entries_are_skipped_with_the_first_reason,
@@ -106,6 +107,30 @@ async fn accounts_are_settled_with_an_amount_or_with_all_their_currencies(app: A
     assert_eq!(paid(&app, &settled).await, rows);
     assert_eq!(app.shown_open("aff-2").await, ["40.00 EUR", "0.00 USD"]);
     assert_eq!(app.shown_open("aff-3").await, ["60.00 EUR"]);
+}
+
+async fn paypal_is_paid_in_whole_units_where_it_takes_no_fractions(app: App) {
+    app.with_billing_details("aff-1").await;
+    let paypal = proto::payment_method::Details::Paypal(proto::Paypal {
+        email: "ada@example.com".to_owned(),
+    });
+    app.with_method(proto::PaymentMethod {
+        account_id: "aff-1".to_owned(),
+        currency_code: "HUF".to_owned(),
+        details: Some(paypal),
+        ..Default::default()
+    })
+    .await;
+    app.payable_account("aff-2", &["HUF"]).await;
+    app.post(vec![
+        entry("order-1", "aff-1", "10.509", "HUF"),
+        entry("order-2", "aff-2", "10.509", "HUF"),
+    ])
+    .await;
+    let settled = app.settle(&["aff-1", "aff-2"]).await;
+    assert_eq!(totals(&settled), ["20.50 HUF"]);
+    assert_eq!(app.shown_open("aff-1").await, ["0.509 HUF"]);
+    assert_eq!(app.shown_open("aff-2").await, ["0.009 HUF"]);
 }
 
 async fn an_amount_beyond_every_balance_is_malformed(app: App) {
