@@ -15,12 +15,95 @@ pub mod tipalti;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::account_settlements::Status;
 use crate::domain::money::Money;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
+
+/// A kind of provider: what is known of it without reaching it. Its words can be read, and its webhook listened to, also where
+/// no client of it is configured.
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderKind {
+    /// Its name as stored with a row, such as `tipalti`.
+    pub name: &'static str,
+    /// What a status of it means; `None` for one that is not known, which changes nothing.
+    pub map_status: fn(&str) -> Option<MappedStatus>,
+    /// Its webhook.
+    pub webhook: WebhookKind,
+}
+
+/// How a provider's webhook is read.
+#[derive(Debug, Clone, Copy)]
+pub struct WebhookKind {
+    /// Path that it posts to.
+    pub path: &'static str,
+    /// Name of the header with the signature, in lower case.
+    pub signature_header: &'static str,
+    /// Checks the signature in the header of a raw body with any of the secrets, at a time in seconds since 1970.
+    pub verify: fn(&str, &[Sensitive], &[u8], i64) -> Result<(), SignatureError>,
+    /// Reads a body.
+    pub read: fn(&[u8]) -> Result<ProviderEvent, EventError>,
+    /// The body without personal data but for ids; it reads to the same event.
+    pub redact: fn(&[u8]) -> String,
+}
+
+/// All kinds. A provider is added by its folder and its line here, and its client by one in [`Providers::connect`].
+pub const KINDS: [ProviderKind; 1] = [tipalti::KIND];
+
+/// The kind of a provider by its name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static ProviderKind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The clients that are configured. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Providers {
+    clients: Arc<Vec<Arc<dyn PayoutProvider>>>,
+}
+
+/// How to reach each provider; `None` where one is not used.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderSettings {
+    /// Tipalti.
+    pub tipalti: Option<tipalti::TipaltiSettings>,
+}
+
+impl Providers {
+    /// Makes the clients; connects to nothing yet.
+    pub fn connect(settings: ProviderSettings) -> Result<Self, tipalti::SettingsError> {
+        let mut clients: Vec<Arc<dyn PayoutProvider>> = Vec::new();
+        if let Some(settings) = settings.tipalti {
+            clients.push(Arc::new(tipalti::TipaltiProvider::new(settings)?));
+        }
+        Ok(Self {
+            clients: Arc::new(clients),
+        })
+    }
+
+    /// The client of a provider.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<dyn PayoutProvider>> {
+        self.iter().find(|client| client.name() == name).cloned()
+    }
+
+    /// All clients.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn PayoutProvider>> {
+        self.clients.iter()
+    }
+}
+
+impl fmt::Debug for Providers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_list()
+            .entries(self.iter().map(|client| client.name()))
+            .finish()
+    }
+}
 
 /// What the methods of a provider return.
 pub type ProviderFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -37,8 +120,9 @@ pub trait PayoutProvider: Send + Sync {
     /// provider may still be working on a request that was cut off here.
     fn doubt_period(&self) -> Duration;
 
-    /// What a status of the provider means; `None` for one that is not known, which changes nothing.
-    fn map_status(&self, raw_status: &str) -> Option<MappedStatus>;
+    /// Does what can be tried before anything is intended, such as fetching an access token: a provider that can't be
+    /// reached, or takes no credentials, is then told without a trace.
+    fn prepare(&self) -> ProviderFuture<'_, Result<(), ProviderError>>;
 
     /// Sends orders, once: a provider never repeats this by itself. Each order is answered exactly once, in order.
     ///
@@ -77,15 +161,8 @@ pub struct PaymentOrder {
 pub enum RowOutcome {
     /// It was taken; what is said of it may already be final.
     Accepted(PaymentReport),
-    /// It was refused for good: this row alone is in error, and no payment was made of it.
-    Refused {
-        /// The ref code.
-        ref_code: String,
-        /// The provider's error code.
-        code: String,
-        /// The provider's text, without personal data.
-        text: String,
-    },
+    /// It was refused for good: this row alone is in error, and no payment was made of it. Its status is in no table.
+    Refused(PaymentReport),
     /// The provider took the batch and says nothing sure of this row: look it up before it is sent again or let go. A
     /// ref code that the provider knows already ends here too.
     Unknown {
@@ -133,6 +210,57 @@ pub enum LookUp {
         /// The ref code.
         ref_code: String,
     },
+}
+
+/// What a provider says by itself, by its webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderEvent {
+    /// Its id: the same for each delivery of it.
+    pub id: String,
+    /// What it is about, by the provider's own name.
+    pub event_type: String,
+    /// When the provider made it.
+    pub created_time: Option<Timestamp>,
+    /// Whether it is a test's.
+    pub is_test: bool,
+    /// The payments it is about: several for a group's, none for a payee's.
+    pub payments: Vec<PaymentReport>,
+    /// The payee it is about.
+    pub payee: Option<PayeeStatus>,
+}
+
+/// Why a signature is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// There is no secret to check with.
+    #[error("no webhook secret is configured")]
+    NoSecret,
+    /// It is not `t=<unix seconds>,v=<hex>`.
+    #[error("the signature is not t=<unix seconds>,v=<hex>")]
+    Malformed,
+    /// It was made too long ago: a replay, or a clock that is wrong.
+    #[error("the signature is more than 5 minutes old")]
+    TooOld,
+    /// It was made in the future: a clock is wrong.
+    #[error("the signature is more than 5 minutes ahead")]
+    TooNew,
+    /// No secret makes it.
+    #[error("the signature does not match")]
+    Mismatch,
+}
+
+/// Why a body is not an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// It is no JSON object.
+    #[error("the body is not a JSON object")]
+    NotJson,
+    /// Its id is missing, or too long.
+    #[error("the event has no id")]
+    NoId,
+    /// Its type is missing, or too long.
+    #[error("the event has no type")]
+    NoType,
 }
 
 /// Whether a payee can be paid.
@@ -202,8 +330,8 @@ impl RowOutcome {
     #[must_use]
     pub fn ref_code(&self) -> &str {
         match self {
-            Self::Accepted(report) => &report.ref_code,
-            Self::Refused { ref_code, .. } | Self::Unknown { ref_code, .. } => ref_code,
+            Self::Accepted(report) | Self::Refused(report) => &report.ref_code,
+            Self::Unknown { ref_code, .. } => ref_code,
         }
     }
 }

@@ -17,6 +17,7 @@ use affiliate_billing::domain::account_settlements::Status;
 use affiliate_billing::domain::currency::Currency;
 use affiliate_billing::domain::money::{Amount, Money};
 use affiliate_billing::domain::sensitive::Sensitive;
+use affiliate_billing::payout::tipalti::status::map;
 use affiliate_billing::payout::tipalti::webhook::{SIGNATURE_HEADER, parse_event, verify_signature};
 use affiliate_billing::payout::tipalti::{TipaltiProvider, TipaltiSettings};
 use affiliate_billing::payout::{LookUp, PaymentOrder, PayoutProvider, ProviderErrorKind, RowOutcome, SubmitError};
@@ -92,10 +93,7 @@ async fn a_batch_is_taken_and_answered_row_by_row() {
         };
         assert_eq!(report.raw_status, "ANALYZING");
         assert!(!report.provider_reference.is_empty() && report.event_time.is_some());
-        assert_eq!(
-            provider.map_status(&report.raw_status).unwrap().status,
-            Status::InProgress
-        );
+        assert_eq!(map(&report.raw_status).unwrap().status, Status::InProgress);
     }
     assert_eq!(fake.state()["payments"]["a-1"]["amount"], "12.5");
     assert_eq!(
@@ -124,14 +122,14 @@ async fn a_payee_that_cannot_be_paid_fails_its_row_alone() {
     let RowOutcome::Accepted(deferred) = &outcomes[0] else {
         panic!("{outcomes:?}")
     };
-    let mapped = provider.map_status(&deferred.raw_status).unwrap();
+    let mapped = map(&deferred.raw_status).unwrap();
     assert_eq!((mapped.status, mapped.is_final), (Status::Error, true));
     assert_eq!(deferred.error_code, "TaxFormsMissing");
     assert_eq!(deferred.error_text, "no tax form, ask [removed]");
-    let RowOutcome::Refused { code, .. } = &outcomes[1] else {
+    let RowOutcome::Refused(refused) = &outcomes[1] else {
         panic!("{outcomes:?}")
     };
-    assert_eq!(code, "PayeeUnknown");
+    assert_eq!(refused.error_code, "PayeeUnknown");
     for id in ["payee-1", "idap-1"] {
         let payee = provider.payee_status(&Sensitive::new(id)).await.unwrap().unwrap();
         assert_eq!(payee.is_payable, Some(false), "{id}");
@@ -489,11 +487,7 @@ async fn the_script_s_statuses_are_seen_and_an_unknown_one_is_unmapped() {
         let LookUp::Known(report) = &answers[0] else {
             panic!("{answers:?}")
         };
-        seen.push(
-            provider
-                .map_status(&report.raw_status)
-                .map(|mapped| (mapped.status, mapped.is_final)),
-        );
+        seen.push(map(&report.raw_status).map(|mapped| (mapped.status, mapped.is_final)));
         fake.advance();
     }
     let expected = [

@@ -95,6 +95,11 @@ impl TipaltiClient {
         url
     }
 
+    /// Sees to a token that is good now.
+    pub(super) async fn prepare(&self) -> Result<(), ProviderError> {
+        self.tokens.get().await.map(drop)
+    }
+
     /// Posts once. A token that is not taken is forgotten, so that the next call has a new one.
     pub(super) async fn post_once(&self, url: Url, correlation_id: &str, body: Vec<u8>) -> Result<Answer, PostFailure> {
         let token = self.tokens.get().await.map_err(PostFailure::Before)?;

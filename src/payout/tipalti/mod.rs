@@ -25,12 +25,25 @@ use crate::domain::account_settlements::Status;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
 use crate::payout::{
-    LookUp, MappedStatus, PayeeStatus, PaymentOrder, PaymentReport, PayoutProvider, ProviderError, ProviderErrorKind,
-    ProviderFuture, RowOutcome, SubmitError,
+    LookUp, PayeeStatus, PaymentOrder, PaymentReport, PayoutProvider, ProviderError, ProviderErrorKind, ProviderFuture,
+    ProviderKind, RowOutcome, SubmitError, WebhookKind,
 };
 
 /// The provider's name, as stored with a row.
 pub const NAME: &str = "tipalti";
+
+/// Tipalti as a kind of provider.
+pub const KIND: ProviderKind = ProviderKind {
+    name: NAME,
+    map_status: status::map,
+    webhook: WebhookKind {
+        path: "/webhooks/tipalti",
+        signature_header: webhook::SIGNATURE_HEADER,
+        verify: webhook::verify_signature,
+        read: webhook::parse_event,
+        redact: webhook::redact,
+    },
+};
 
 /// How to reach Tipalti. Its `Debug` shows no credential.
 #[derive(Debug, Clone)]
@@ -307,8 +320,8 @@ impl PayoutProvider for TipaltiProvider {
         self.doubt_period
     }
 
-    fn map_status(&self, raw_status: &str) -> Option<MappedStatus> {
-        status::map(raw_status)
+    fn prepare(&self) -> ProviderFuture<'_, Result<(), ProviderError>> {
+        Box::pin(self.client.prepare())
     }
 
     fn submit<'a>(
@@ -364,7 +377,7 @@ fn outcomes(orders: &[PaymentOrder], instructions: &[Value], said_at: Timestamp)
         match by_ref_code.get(&ref_code.to_ascii_lowercase()).map(Vec::as_slice) {
             Some([instruction]) => match wire::instruction_outcome(instruction, &ref_code, Some(said_at)) {
                 InstructionOutcome::Taken(report) => RowOutcome::Accepted(report),
-                InstructionOutcome::Refused { code, text } => RowOutcome::Refused { ref_code, code, text },
+                InstructionOutcome::Refused(report) => RowOutcome::Refused(report),
                 InstructionOutcome::Duplicate { text } => RowOutcome::Unknown { ref_code, text },
             },
             Some(_) => RowOutcome::Unknown {

@@ -11,113 +11,29 @@ pub use super::redact::redact;
 use super::wire;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
-use crate::payout::{PayeeStatus, PaymentReport};
+use crate::payout::{EventError, PaymentReport, ProviderEvent, SignatureError};
 
 /// Name of the header with the signature.
 pub const SIGNATURE_HEADER: &str = "tipalti-signature";
 /// Seconds that a signature is good for, either way.
 pub const MAX_AGE_SECONDS: i64 = 300;
+/// Types of events, by Tipalti's names. Another one is kept, and read as one about payments.
+pub const EVENT_TYPES: [&str; 8] = [
+    "paymentSubmitted",
+    "paymentDeferred",
+    "paymentCompleted",
+    "paymentCanceled",
+    "paymentError",
+    "paymentGroupApproved",
+    "paymentGroupDeclined",
+    PAYEE_DETAILS_CHANGED,
+];
+/// The one that is about a payee.
+const PAYEE_DETAILS_CHANGED: &str = "payeeDetailsChanged";
 /// Longest id of an event, in bytes.
 const MAX_EVENT_ID_BYTES: usize = 200;
-
-/// Why a signature is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// There is no secret to check with.
-    #[error("no webhook secret is configured")]
-    NoSecret,
-    /// It is not `t=<unix seconds>,v=<hex>`.
-    #[error("the signature is not t=<unix seconds>,v=<hex>")]
-    Malformed,
-    /// It was made too long ago: a replay, or a clock that is wrong.
-    #[error("the signature is more than 5 minutes old")]
-    TooOld,
-    /// It was made in the future: a clock is wrong.
-    #[error("the signature is more than 5 minutes ahead")]
-    TooNew,
-    /// No secret makes it.
-    #[error("the signature does not match")]
-    Mismatch,
-}
-
-/// Why a body is not an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum EventError {
-    /// It is no JSON object.
-    #[error("the body is not a JSON object")]
-    NotJson,
-    /// Its id is missing, or too long.
-    #[error("the event has no id")]
-    NoId,
-    /// Its type is missing.
-    #[error("the event has no type")]
-    NoType,
-}
-
-/// What an event is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Tipalti's, in our spelling")]
-pub enum EventType {
-    PaymentSubmitted,
-    PaymentDeferred,
-    PaymentCompleted,
-    PaymentCanceled,
-    PaymentError,
-    PaymentGroupApproved,
-    PaymentGroupDeclined,
-    PayeeDetailsChanged,
-    /// One that is not known here; kept by its name.
-    Unknown(String),
-}
-
-/// An event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Its id: the same for each delivery of it.
-    pub id: String,
-    /// What it is about.
-    pub event_type: EventType,
-    /// When Tipalti made it.
-    pub created_time: Option<Timestamp>,
-    /// Whether it is a test's.
-    pub is_test: bool,
-    /// The payments it is about: several for a group's, none for a payee's. Those without a ref code are left out.
-    pub payments: Vec<PaymentReport>,
-    /// The payee it is about, for [`EventType::PayeeDetailsChanged`].
-    pub payee: Option<PayeeStatus>,
-}
-
-impl EventType {
-    fn parse(name: &str) -> Self {
-        match name {
-            "paymentSubmitted" => Self::PaymentSubmitted,
-            "paymentDeferred" => Self::PaymentDeferred,
-            "paymentCompleted" => Self::PaymentCompleted,
-            "paymentCanceled" | "paymentCancelled" => Self::PaymentCanceled,
-            "paymentError" => Self::PaymentError,
-            "paymentGroupApproved" => Self::PaymentGroupApproved,
-            "paymentGroupDeclined" => Self::PaymentGroupDeclined,
-            "payeeDetailsChanged" => Self::PayeeDetailsChanged,
-            other => Self::Unknown(other.to_owned()),
-        }
-    }
-
-    /// Its name at Tipalti.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::PaymentSubmitted => "paymentSubmitted",
-            Self::PaymentDeferred => "paymentDeferred",
-            Self::PaymentCompleted => "paymentCompleted",
-            Self::PaymentCanceled => "paymentCanceled",
-            Self::PaymentError => "paymentError",
-            Self::PaymentGroupApproved => "paymentGroupApproved",
-            Self::PaymentGroupDeclined => "paymentGroupDeclined",
-            Self::PayeeDetailsChanged => "payeeDetailsChanged",
-            Self::Unknown(name) => name,
-        }
-    }
-}
+/// Longest type of an event, in bytes.
+const MAX_EVENT_TYPE_BYTES: usize = 100;
 
 /// Checks the signature of a body: HMAC-SHA256 with one of the secrets over `{t}-{raw body}`, in constant time, at most
 /// five minutes from `now_unix` either way. Empty secrets don't count: anybody could sign with them.
@@ -188,7 +104,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Reads an event. An unknown type is no error: it is kept, and may be understood later.
-pub fn parse_event(body: &[u8]) -> Result<Event, EventError> {
+pub fn parse_event(body: &[u8]) -> Result<ProviderEvent, EventError> {
     let value: Value = serde_json::from_slice(body).map_err(|_| EventError::NotJson)?;
     if !value.is_object() {
         return Err(EventError::NotJson);
@@ -196,24 +112,27 @@ pub fn parse_event(body: &[u8]) -> Result<Event, EventError> {
     let id = value
         .get("id")
         .and_then(wire::text)
-        .filter(|id| id.len() <= MAX_EVENT_ID_BYTES);
-    let id = id.ok_or(EventError::NoId)?;
-    let type_name = value.get("type").and_then(Value::as_str).ok_or(EventError::NoType)?;
-    let event_type = EventType::parse(type_name);
+        .filter(|id| id.len() <= MAX_EVENT_ID_BYTES)
+        .ok_or(EventError::NoId)?;
+    let event_type = value
+        .get("type")
+        .and_then(Value::as_str)
+        .filter(|name| (1..=MAX_EVENT_TYPE_BYTES).contains(&name.len()))
+        .ok_or(EventError::NoType)?;
     let created_time = value.get("createdDate").and_then(Value::as_str).and_then(wire::time);
     let data = value.get("eventData").unwrap_or(&Value::Null);
-    let (payments, payee) = if event_type == EventType::PayeeDetailsChanged {
-        (Vec::new(), Some(wire::payee_status(data, created_time)))
-    } else {
-        (payments_of(data, type_name, created_time), None)
-    };
-    Ok(Event {
+    let is_about_payee = event_type == PAYEE_DETAILS_CHANGED;
+    Ok(ProviderEvent {
         id,
-        event_type,
+        event_type: event_type.to_owned(),
         created_time,
         is_test: value.get("isTest").and_then(Value::as_bool).unwrap_or(false),
-        payments,
-        payee,
+        payments: if is_about_payee {
+            Vec::new()
+        } else {
+            payments_of(data, event_type, created_time)
+        },
+        payee: is_about_payee.then(|| wire::payee_status(data, created_time)),
     })
 }
 

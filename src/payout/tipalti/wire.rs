@@ -225,7 +225,7 @@ pub(super) fn is_duplicate(body_or_text: &str) -> bool {
 /// What became of an instruction.
 pub(super) enum InstructionOutcome {
     Taken(PaymentReport),
-    Refused { code: String, text: String },
+    Refused(PaymentReport),
     Duplicate { text: String },
 }
 
@@ -248,10 +248,7 @@ pub(super) fn instruction_outcome(value: &Value, ref_code: &str, said_at: Option
             text: report.error_text,
         };
     }
-    InstructionOutcome::Refused {
-        code: report.error_code,
-        text: report.error_text,
-    }
+    InstructionOutcome::Refused(report)
 }
 
 fn is_refused(raw_status: &str) -> bool {
