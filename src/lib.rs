@@ -9,5 +9,7 @@ pub mod domain;
 pub mod grpc;
 pub mod payout;
 pub mod proto;
+pub mod refresh;
 pub mod server;
 pub mod store;
+pub mod webhook;

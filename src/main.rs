@@ -7,16 +7,20 @@
 )]
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use affiliate_billing::billing::Billing;
+use affiliate_billing::billing::{Billing, Payouts};
 use affiliate_billing::config::{Config, KeyFile, Purpose};
-use affiliate_billing::server;
+use affiliate_billing::payout::{Providers, tipalti};
 use affiliate_billing::store::{self, Store};
+use affiliate_billing::webhook::{self, WebhookSource};
+use affiliate_billing::{refresh, server};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 /// Keeps what affiliates are owed, settles it, and follows each payout until it is paid.
@@ -79,10 +83,14 @@ async fn serve() -> Outcome {
         KeyFile::Found(path) => println!("keys from {}", path.display()),
         KeyFile::Unused => {}
     }
+    let providers =
+        Providers::connect(config.providers.clone()).map_err(|error| format!("BILLING_TIPALTI: {error}"))?;
     let store = Store::open(config.store.clone()).await?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("can't listen on {}: {error}", config.listen))?;
+    let billing = Billing::new(store.clone()).with_payouts(Payouts {
+        providers,
+        options: config.payouts,
+    });
+    let listener = listen(config.listen).await?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "callers are neither authenticated nor encrypted: BILLING_INSECURE is set");
@@ -92,10 +100,35 @@ async fn serve() -> Outcome {
     stop_on_signal(shutdown.clone())?;
     println!("database {}", config.database_shown());
     println!("listening on {address}");
+    let background = TaskTracker::new();
+    if let Some(webhook) = config.webhook {
+        let listener = listen(webhook.listen).await?;
+        println!("webhooks on {}", listener.local_addr()?);
+        let sources = vec![WebhookSource {
+            kind: &tipalti::KIND,
+            secrets: webhook.tipalti_secrets,
+        }];
+        background.spawn(webhook::run(listener, billing.clone(), sources, shutdown.clone()));
+    }
+    background.spawn(refresh::run(billing.clone(), shutdown.clone()));
     println!("try: grpcurl -plaintext {address} affiliate.billing.v1.BalancesService/ListOpenBalances");
-    server::run(listener, Billing::new(store.clone()), shutdown).await?;
+    let outcome = server::run(listener, billing, shutdown.clone()).await;
+    shutdown.cancel();
+    background.close();
+    if tokio::time::timeout(server::DRAIN_TIME, background.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("background work was still running at the end of the drain time");
+    }
+    outcome?;
     store.close().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| format!("can't listen on {address}: {error}"))
 }
 
 fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {

@@ -239,7 +239,10 @@ fn payment_method(row: MethodRow) -> Result<PaymentMethod, String> {
         "paypal" => Details::Paypal(Paypal {
             email: row.paypal_email,
         }),
-        "tipalti" => Details::Tipalti(Tipalti { payee_id: row.payee_id }),
+        "tipalti" => Details::Tipalti(Tipalti {
+            payee_id: row.payee_id,
+            ..Tipalti::default()
+        }),
         // Any other one is of the program's own making.
         _ => Details::Custom(CustomPayment {
             type_id: row.type_id,

@@ -7,8 +7,11 @@ use crate::dialect::SchemaMigration;
 // newest word whose status is not known. provider_revision counts changes of these alone; the row's etag has it.
 // payouts: one row an account settlement from the first intent to send it on. Its state says what is known at the provider:
 // UNSENT surely nothing, UNKNOWN perhaps something (look it up before anything is sent), KNOWN the payment, DONE its end.
+// payouts.attempt_count: how often it was sent from here; 0 where the provider spoke of it first.
 // payouts.claimed_until: until then somebody else is at it.
 // payees: by a keyed hash of the provider's id of the payee, which itself is sealed in the payment methods' details.
+// payment_methods.payee_version_id: the version that payee_id is of; a version of the service before this one changes the
+// details without it.
 // provider_events.sealed: the event's body without names and bank data.
 pub(crate) const MIGRATION: SchemaMigration = SchemaMigration {
     name: "m20261125_000005_payouts",
@@ -23,15 +26,14 @@ CREATE TABLE payouts (
     account_settlement_id {uuid} NOT NULL PRIMARY KEY REFERENCES account_settlements (id),
     provider {text} NOT NULL CHECK (provider <> ''),
     state {text} NOT NULL CHECK (state IN ('UNSENT', 'UNKNOWN', 'KNOWN', 'DONE')),
-    batch_id {uuid},
+    batch_id {uuid} NOT NULL,
     attempt_count {bigint} NOT NULL CHECK (attempt_count >= 0),
-    attempt_time {bigint},
+    attempt_time {bigint} NOT NULL,
     check_count {bigint} NOT NULL,
     next_time {bigint} NOT NULL,
     claimed_until {bigint} NOT NULL,
     create_time {bigint} NOT NULL,
     update_time {bigint} NOT NULL,
-    CHECK (attempt_count = 0 OR (batch_id IS NOT NULL AND attempt_time IS NOT NULL)),
     CHECK (attempt_count > 0 OR state IN ('KNOWN', 'DONE'))
 ) {strict};
 CREATE INDEX payouts_due ON payouts (provider, next_time, account_settlement_id) WHERE state <> 'DONE';
@@ -84,6 +86,7 @@ CREATE UNIQUE INDEX payees_by_hash ON payees (provider, hash_key_id, hash);
 CREATE INDEX payees_due ON payees (provider, next_time, id) WHERE next_time IS NOT NULL;
 
 ALTER TABLE payment_methods ADD COLUMN payee_id {uuid} REFERENCES payees (id);
+ALTER TABLE payment_methods ADD COLUMN payee_version_id {uuid};
 CREATE INDEX payment_methods_by_payee ON payment_methods (payee_id) WHERE payee_id IS NOT NULL;
 
 CREATE TABLE payout_alarms (

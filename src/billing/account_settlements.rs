@@ -34,7 +34,7 @@ impl Mutation for DeleteAccountSettlement {
             .remove(&self.id)
             .filter(|row| !row.deleted)
             .ok_or_else(|| account_settlement_not_found(self.id))?;
-        check_etag(&self.etag, &row.revision.to_string())?;
+        check_etag(&self.etag, &row.etag())?;
         let rows = [row];
         check_deletable(&rows)?;
         delete_rows(tx, call, &rows).await?;

@@ -3,8 +3,9 @@
 //! Knows nothing of gRPC. Every write is a `Mutation`: its canonical request, which is hashed for the request id, and what
 //! it does in one transaction.
 //!
-//! Lock order, everywhere: request id, billing details or payment methods of one account, settlement, account settlements by
-//! id, reversed entries by id, accruals by key, entries by (source, external id), counters by (settlement, currency).
+//! Lock order, everywhere: request id, an event's words, billing details or payment methods of one account, payees by id,
+//! settlement, account settlements by id, their payouts by id, reversed entries by id, accruals by key, entries by (source,
+//! external id), counters by (settlement, currency).
 //! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
@@ -12,15 +13,22 @@ mod billing_details;
 mod entries;
 mod open_balances;
 pub mod page;
+mod payees;
 mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
+mod payouts;
+mod provider_events;
+mod provider_words;
 mod settle_balances;
 mod settlements;
 mod status_updates;
+mod submit_settlement;
+mod sync_settlement;
 pub mod verify;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,10 +43,14 @@ pub use self::open_balances::*;
 pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
 pub use self::payout_holds::*;
+pub use self::payouts::*;
+pub use self::provider_events::*;
 pub use self::settle_balances::*;
 use self::settlements::settlement_not_found;
 pub use self::settlements::*;
 pub use self::status_updates::*;
+pub use self::submit_settlement::*;
+pub use self::sync_settlement::*;
 use crate::domain::error::{Error, Reason, Result};
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::{Isolation, Store, Tx};
@@ -56,6 +68,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Billing {
     store: Store,
+    payouts: Arc<Payouts>,
 }
 
 /// Who calls, and with which request id.
@@ -67,6 +80,25 @@ pub struct Call {
     pub request_id: Option<Uuid>,
     /// Which chunk of the call, where each is remembered apart; otherwise 0.
     pub part: i64,
+}
+
+impl Call {
+    /// A call by the service itself, at a provider's word.
+    fn by_system(provider: &str) -> Self {
+        Self {
+            caller: provider.to_owned(),
+            request_id: None,
+            part: 0,
+        }
+    }
+
+    /// The same call without its request id: for what it does besides, which is not remembered.
+    fn unremembered(&self) -> Self {
+        Self {
+            request_id: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// A write: the canonical request and what it does in one transaction.
@@ -83,10 +115,13 @@ pub(crate) trait Mutation: Serialize + Send + Sync + 'static {
 }
 
 impl Billing {
-    /// Works on an open store.
+    /// Works on an open store, and reaches no payout provider.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self {
+            store,
+            payouts: Arc::default(),
+        }
     }
 
     /// The store it works on.

@@ -155,10 +155,7 @@ impl Billing {
     /// Closes what the run will claim, a thousand accounts a transaction.
     async fn close_due(&self, call: &Call, request: &SettleBalances) -> Result<()> {
         let filter = Arc::new(request.selection.as_filter());
-        let unremembered = Call {
-            request_id: None,
-            ..call.clone()
-        };
+        let unremembered = call.unremembered();
         let mut after = None;
         loop {
             let close = CloseDueAccruals {

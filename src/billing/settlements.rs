@@ -97,6 +97,22 @@ pub(super) fn settlement_not_found(id: Uuid) -> Error {
     Error::refused_for(Reason::SettlementNotFound, RESOURCE, id, "there is no such settlement")
 }
 
+/// Refuses a settlement that is not there, or is deleted.
+pub(super) async fn check_alive(tx: &Tx, settlement_id: Uuid) -> Result<()> {
+    let settlement = store::find(tx, settlement_id)
+        .await?
+        .ok_or_else(|| settlement_not_found(settlement_id))?;
+    if settlement.delete_time.is_some() {
+        return Err(Error::refused_for(
+            Reason::SettlementDeleted,
+            RESOURCE,
+            settlement_id,
+            "the settlement is deleted and never changes again",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses to release money that was paid, or that may still be.
 pub(super) fn check_deletable(rows: &[RowState]) -> Result<()> {
     let held: Vec<&RowState> = rows.iter().filter(|row| !row.can_be_deleted()).collect();

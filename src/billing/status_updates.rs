@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Billing, Call, Mutation, account_settlement_not_found, check_etag, settlement_not_found};
+use super::settlements::check_alive;
+use super::{Billing, Call, Mutation, account_settlement_not_found, check_etag};
 use crate::domain::account_settlements::{AccountSettlement, RowState, Status, StatusSkipReason};
 use crate::domain::error::{Error, Reason, Result};
 use crate::domain::ids::parse_uuid;
 use crate::domain::time::Timestamp;
+use crate::store::Tx;
 use crate::store::account_settlements::{self as store, StatusWrite};
 use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{self, Change, ChangeOfRow};
-use crate::store::{Tx, settlements};
 
 const RESOURCE: &str = "affiliate.billing.v1.AccountSettlement";
 /// Rows of a whole settlement that are updated in one transaction.
@@ -102,7 +103,7 @@ impl Mutation for UpdateStatus {
             .await?
             .remove(&self.id)
             .ok_or_else(|| account_settlement_not_found(self.id))?;
-        check_etag(&self.etag, &row.revision.to_string())?;
+        check_etag(&self.etag, &row.etag())?;
         let has_reason = !self.target.reason.is_empty();
         match row.check_manual_change(self.target.status, self.target.expected, has_reason) {
             Ok(()) => {
@@ -181,21 +182,6 @@ impl Billing {
         )
         .await
     }
-}
-
-async fn check_alive(tx: &Tx, settlement_id: Uuid) -> Result<()> {
-    let settlement = settlements::find(tx, settlement_id)
-        .await?
-        .ok_or_else(|| settlement_not_found(settlement_id))?;
-    if settlement.delete_time.is_some() {
-        return Err(Error::refused_for(
-            Reason::SettlementDeleted,
-            "affiliate.billing.v1.Settlement",
-            settlement_id,
-            "the settlement is deleted and never changes again",
-        ));
-    }
-    Ok(())
 }
 
 async fn update_many(tx: &Tx, call: &Call, target: &StatusTarget, items: &[BulkItem]) -> Result<BulkOutcome> {

@@ -18,7 +18,7 @@ pub const MAX_REASON_BYTES: usize = 500;
 pub const MAX_BULK_IDS: usize = 1000;
 
 /// Status of an account settlement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Created.
     New,
@@ -82,8 +82,11 @@ pub struct AccountSettlement {
     pub paid_time: Option<Timestamp>,
     /// What the provider says of it, where one pays it.
     pub provider: Option<ProviderPayment>,
-    /// Counts its changes.
+    /// Counts its changes of status, and its deletion.
     pub revision: i64,
+    /// Counts changes of what its provider says.
+    #[serde(default)]
+    pub provider_revision: i64,
     /// When it was made.
     pub create_time: Timestamp,
     /// When it was last changed.
@@ -99,12 +102,21 @@ pub struct ProviderPayment {
     pub name: String,
     /// Its reference.
     pub reference: String,
-    /// Its own status.
+    /// Its own status, as it said it last.
     pub raw_status: String,
     /// Its error code.
     pub error_code: String,
     /// Its error text.
     pub error_message: String,
+    /// Whether its status is not known here, and so changed nothing.
+    #[serde(default)]
+    pub is_unmapped: bool,
+    /// Whether it said its last word.
+    #[serde(default)]
+    pub is_final: bool,
+    /// When that became so by its clock.
+    #[serde(default)]
+    pub event_time: Option<Timestamp>,
 }
 
 /// What decides whether a row's status may change by hand, and whether it can be deleted.
@@ -124,8 +136,10 @@ pub struct RowState {
     pub provider_managed: bool,
     /// Whether the provider said its last word.
     pub provider_final: bool,
-    /// Counts its changes.
+    /// Counts its changes of status, and its deletion.
     pub revision: i64,
+    /// Counts changes of what its provider says.
+    pub provider_revision: i64,
     /// Whether it is deleted.
     pub deleted: bool,
 }
@@ -181,7 +195,29 @@ impl Status {
     }
 }
 
+impl AccountSettlement {
+    /// What makes two states of it different to its callers.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        etag(self.revision, self.provider_revision)
+    }
+}
+
+fn etag(revision: i64, provider_revision: i64) -> String {
+    if provider_revision == 0 {
+        revision.to_string()
+    } else {
+        format!("{revision}-{provider_revision}")
+    }
+}
+
 impl RowState {
+    /// What makes two states of it different to its callers.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        etag(self.revision, self.provider_revision)
+    }
+
     /// Whether its status may be set by hand, or the first reason why not.
     pub fn check_manual_change(
         &self,
@@ -211,7 +247,8 @@ impl RowState {
     #[must_use]
     pub fn can_be_deleted(&self) -> bool {
         match self.status {
-            Status::New => true,
+            // Before it was sent from here; that its provider speaks of it means that somebody else sent it.
+            Status::New => self.provider_revision == 0,
             Status::Error => self.provider_final,
             Status::InProgress | Status::Paid => false,
         }
@@ -234,6 +271,7 @@ mod tests {
             provider_managed: false,
             provider_final: false,
             revision: 1,
+            provider_revision: 0,
             deleted: false,
         }
     }

@@ -4,6 +4,7 @@
 //! `grpc/status.rs`. No message here may hold a bank detail, a tax id or an e-mail address.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Result of everything that can fail with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -52,11 +53,14 @@ pub enum Reason {
     AccountSettlementNotDeletable,
     SettlementDeleted,
     BalanceLimitExceeded,
+    ProviderNotConfigured,
+    ProviderCredentialsRefused,
     EtagMismatch,
     UnexpectedStatus,
     ExpectedTotalsMismatch,
     Conflict,
     ShuttingDown,
+    ProviderUnavailable,
     DeadlineExceeded,
 }
 
@@ -71,6 +75,8 @@ pub struct Refusal {
     pub field: Option<&'static str>,
     /// The resource that it is about, where there is one: its type and its id.
     pub resource: Option<(&'static str, String)>,
+    /// When to call again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// How the store failed. The cause goes to the log, never to the caller.
@@ -100,6 +106,18 @@ impl Error {
             message: message.into(),
             field: None,
             resource: None,
+            retry_after: None,
+        })
+    }
+
+    /// A refusal that says when to call again.
+    pub fn refused_for_now(reason: Reason, message: impl Into<String>, retry_after: Option<Duration>) -> Self {
+        Self::Refused(Refusal {
+            reason,
+            message: message.into(),
+            field: None,
+            resource: None,
+            retry_after,
         })
     }
 
@@ -115,6 +133,7 @@ impl Error {
             message: message.into(),
             field: None,
             resource: Some((resource_type, resource_id.to_string())),
+            retry_after: None,
         })
     }
 
@@ -125,6 +144,7 @@ impl Error {
             message: message.into(),
             field: Some(field),
             resource: None,
+            retry_after: None,
         })
     }
 

@@ -16,6 +16,7 @@ pub mod open_balances;
 pub mod payment_method_types;
 pub mod payment_methods;
 pub mod payout_holds;
+pub mod payouts;
 pub mod region;
 pub mod sensitive;
 pub mod settlements;

@@ -25,6 +25,8 @@ pub enum SettleSkipReason {
     NoPaymentMethod,
     /// The type of its default payment method is disabled, or no longer pays in this currency.
     PaymentMethodDisabled,
+    /// The provider of its default payment method said that it can't pay this payee.
+    PayeeNotPayable,
     /// The balance is below zero.
     NegativeBalance,
     /// Nothing is available.
@@ -74,6 +76,8 @@ pub struct DefaultMethod {
     pub version_id: Uuid,
     /// Its type.
     pub type_id: String,
+    /// Whether its provider can pay the payee, where it said so.
+    pub payee_payable: Option<bool>,
 }
 
 /// The payment method types by id.
@@ -188,6 +192,9 @@ impl Payee {
             .get(&method.type_id)
             .filter(|method_type| method_type.enabled && method_type.pays_in(currency))
             .ok_or(SettleSkipReason::PaymentMethodDisabled)?;
+        if method.payee_payable == Some(false) {
+            return Err(SettleSkipReason::PayeeNotPayable);
+        }
         Ok((billing_details, method, method_type))
     }
 }
@@ -229,12 +236,13 @@ impl BalanceFilter {
 
 impl SettleSkipReason {
     /// All of them, in the order in which they apply.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DuplicateAccount,
         Self::AccountOnHold,
         Self::NoBillingDetails,
         Self::NoPaymentMethod,
         Self::PaymentMethodDisabled,
+        Self::PayeeNotPayable,
         Self::NegativeBalance,
         Self::NothingOpen,
         Self::AmountAboveOpenBalance,
@@ -250,6 +258,7 @@ impl SettleSkipReason {
             Self::NoBillingDetails => "NO_BILLING_DETAILS",
             Self::NoPaymentMethod => "NO_PAYMENT_METHOD",
             Self::PaymentMethodDisabled => "PAYMENT_METHOD_DISABLED",
+            Self::PayeeNotPayable => "PAYEE_NOT_PAYABLE",
             Self::NegativeBalance => "NEGATIVE_BALANCE",
             Self::NothingOpen => "NOTHING_OPEN",
             Self::AmountAboveOpenBalance => "AMOUNT_ABOVE_OPEN_BALANCE",

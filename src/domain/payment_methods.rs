@@ -151,12 +151,25 @@ pub struct PaymentMethodRecord {
     pub details: PaymentMethodDetails,
     /// The version of currency and details, to which account settlements refer.
     pub version_id: Uuid,
+    /// What its provider said of the payee, where a provider pays it.
+    pub payee: Option<PayeeState>,
     /// Counts its changes.
     pub revision: i64,
     /// When it was created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
+}
+
+/// What a provider said of a payee.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayeeState {
+    /// Whether it can be paid; none before the provider said anything.
+    pub payable: Option<bool>,
+    /// Why it can't be paid, without personal data; may be empty.
+    pub reason: String,
+    /// When that became so by the provider's clock.
+    pub event_time: Option<Timestamp>,
 }
 
 /// A payment method as it is shown to a caller.
@@ -174,6 +187,9 @@ pub struct ShownPaymentMethod {
     pub is_default: bool,
     /// The details, perhaps masked.
     pub details: DetailsTexts,
+    /// What its provider said of the payee, where a provider pays it.
+    #[serde(default)]
+    pub payee: Option<PayeeState>,
     /// Changes with every change.
     pub etag: String,
     /// When it was created.
@@ -237,6 +253,15 @@ impl PaymentMethodDetails {
             Self::Paypal { .. } => PAYPAL,
             Self::Tipalti { .. } => TIPALTI,
             Self::Custom { type_id, .. } => type_id,
+        }
+    }
+
+    /// The provider that pays it and the payee's id there, where a provider does.
+    #[must_use]
+    pub fn payee(&self) -> Option<(&'static str, &Sensitive)> {
+        match self {
+            Self::Tipalti { payee_id } => Some((TIPALTI, payee_id)),
+            Self::BankTransfer { .. } | Self::Paypal { .. } | Self::Custom { .. } => None,
         }
     }
 
@@ -327,6 +352,7 @@ impl PaymentMethodRecord {
             type_id: self.type_id.clone(),
             is_default: self.is_default,
             details: self.details.shown(view, fields),
+            payee: self.payee.clone(),
             etag: self.etag(),
             create_time: self.create_time,
             update_time: self.update_time,

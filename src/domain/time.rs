@@ -74,6 +74,20 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros).clamp(MIN_MICROS, MAX_MICROS))
     }
 
+    /// So much later, at most the end of the range.
+    #[must_use]
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros).clamp(MIN_MICROS, MAX_MICROS))
+    }
+
+    /// So much earlier, at least the beginning of the range.
+    #[must_use]
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros).clamp(MIN_MICROS, MAX_MICROS))
+    }
+
     /// So many days later, at most the end of the range.
     #[must_use]
     pub fn plus_days(self, days: i64) -> Self {

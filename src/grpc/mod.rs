@@ -10,6 +10,7 @@ mod payment_methods;
 mod settlements;
 mod status;
 mod streams;
+mod tipalti;
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -20,6 +21,7 @@ pub(crate) use self::call_log::CallLogLayer;
 pub(crate) use self::error_details_layer::ErrorDetailsLayer;
 use self::payment_methods::PaymentMethodsServer;
 use self::settlements::SettlementsServer;
+use self::tipalti::TipaltiServer;
 use crate::billing::Billing;
 use crate::proto;
 
@@ -27,11 +29,12 @@ use crate::proto;
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Names of the services, as health and reflection know them.
-pub const SERVICE_NAMES: [&str; 4] = [
+pub const SERVICE_NAMES: [&str; 5] = [
     proto::billing_details_service_server::SERVICE_NAME,
     proto::payment_methods_service_server::SERVICE_NAME,
     proto::balances_service_server::SERVICE_NAME,
     proto::settlements_service_server::SERVICE_NAME,
+    proto::tipalti_service_server::SERVICE_NAME,
 ];
 
 /// All services over one [`Billing`].
@@ -65,4 +68,10 @@ pub(crate) fn routes(billing: &Billing, shutdown: &CancellationToken) -> Routes 
             shutdown: shutdown.clone(),
         })
     ))
+    .add_service(limited!(proto::tipalti_service_server::TipaltiServiceServer::new(
+        TipaltiServer {
+            billing: billing.clone(),
+            shutdown: shutdown.clone(),
+        }
+    )))
 }

@@ -74,7 +74,7 @@ fn from_refusal(refusal: Refusal) -> Status {
             details.add_precondition_failure_violation(name_of(reason), subject, refusal.message.clone());
         }
         Code::Unavailable => {
-            details.set_retry_info(Some(RETRY_DELAY));
+            details.set_retry_info(Some(refusal.retry_after.unwrap_or(RETRY_DELAY)));
         }
         _ => {}
     }
@@ -181,11 +181,14 @@ fn classify(reason: Reason) -> (Code, ErrorReason) {
         Reason::AccountSettlementNotDeletable => (Code::FailedPrecondition, ErrorReason::AccountSettlementNotDeletable),
         Reason::SettlementDeleted => (Code::FailedPrecondition, ErrorReason::SettlementDeleted),
         Reason::BalanceLimitExceeded => (Code::FailedPrecondition, ErrorReason::BalanceLimitExceeded),
+        Reason::ProviderNotConfigured => (Code::FailedPrecondition, ErrorReason::ProviderNotConfigured),
+        Reason::ProviderCredentialsRefused => (Code::FailedPrecondition, ErrorReason::ProviderCredentialsRefused),
         Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
         Reason::UnexpectedStatus => (Code::Aborted, ErrorReason::UnexpectedStatus),
         Reason::ExpectedTotalsMismatch => (Code::Aborted, ErrorReason::ExpectedTotalsMismatch),
         Reason::Conflict => (Code::Aborted, ErrorReason::Conflict),
         Reason::ShuttingDown => (Code::Unavailable, ErrorReason::ShuttingDown),
+        Reason::ProviderUnavailable => (Code::Unavailable, ErrorReason::ProviderUnavailable),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
     }
 }

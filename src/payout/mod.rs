@@ -35,6 +35,9 @@ pub struct ProviderKind {
     pub webhook: WebhookKind,
 }
 
+/// Checks the signature in a header of a raw body with any of the secrets, at a time in seconds since 1970.
+pub type VerifySignature = fn(&str, &[Sensitive], &[u8], i64) -> Result<(), SignatureError>;
+
 /// How a provider's webhook is read.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookKind {
@@ -42,8 +45,8 @@ pub struct WebhookKind {
     pub path: &'static str,
     /// Name of the header with the signature, in lower case.
     pub signature_header: &'static str,
-    /// Checks the signature in the header of a raw body with any of the secrets, at a time in seconds since 1970.
-    pub verify: fn(&str, &[Sensitive], &[u8], i64) -> Result<(), SignatureError>,
+    /// Checks the header.
+    pub verify: VerifySignature,
     /// Reads a body.
     pub read: fn(&[u8]) -> Result<ProviderEvent, EventError>,
     /// The body without personal data but for ids; it reads to the same event.

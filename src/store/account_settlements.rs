@@ -65,7 +65,12 @@ struct Row {
     provider_raw_status: Option<String>,
     provider_error_code: Option<String>,
     provider_error_message: Option<String>,
+    provider_final: bool,
+    provider_event_time: Option<i64>,
+    provider_unmapped_status: Option<String>,
+    provider_unmapped_time: Option<i64>,
     revision: i64,
+    provider_revision: i64,
     create_time: i64,
     update_time: i64,
     delete_time: Option<i64>,
@@ -91,12 +96,14 @@ struct StateRow {
     provider: Option<String>,
     provider_final: bool,
     revision: i64,
+    provider_revision: i64,
     delete_time: Option<i64>,
 }
 
 const SELECT: &str = "SELECT s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.decimals, s.status, \
     s.payment_reference, s.paid_time, s.provider, s.provider_reference, s.provider_raw_status, s.provider_error_code, \
-    s.provider_error_message, s.revision, s.create_time, s.update_time, s.delete_time, \
+    s.provider_error_message, s.provider_final, s.provider_event_time, s.provider_unmapped_status, s.provider_unmapped_time, \
+    s.revision, s.provider_revision, s.create_time, s.update_time, s.delete_time, \
     m.id AS method_version_id, m.payment_method_id AS method_id, m.type_id AS method_type_id, m.key_id AS method_key_id, \
     m.sealed AS method_sealed, t.fields AS type_fields, d.id AS details_version_id, d.key_id AS details_key_id, d.sealed AS details_sealed \
     FROM account_settlements s \
@@ -104,7 +111,7 @@ const SELECT: &str = "SELECT s.id, s.settlement_id, s.account_id, s.currency_cod
     JOIN payment_method_types t ON t.id = m.type_id \
     JOIN billing_details_versions d ON d.id = s.billing_details_version_id";
 const STATE_COLUMNS: &str = "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, s.provider_final, \
-    s.revision, s.delete_time";
+    s.revision, s.provider_revision, s.delete_time";
 
 /// Inserts rows in `NEW`.
 pub(crate) async fn insert(tx: &Tx, settlement_id: Uuid, rows: &[NewAccountSettlement], now: Timestamp) -> Result<()> {
@@ -282,16 +289,9 @@ pub(crate) async fn delete(tx: &Tx, ids: &[Uuid], actor: &str, now: Timestamp) -
     Ok(())
 }
 
-fn account_settlement<C>(session: &Session<C>, row: Row) -> Result<AccountSettlement> {
+fn account_settlement<C>(session: &Session<C>, mut row: Row) -> Result<AccountSettlement> {
     let currency = currency(&row.currency_code)?;
-    let text = Option::unwrap_or_default;
-    let provider = row.provider.map(|name| ProviderPayment {
-        name,
-        reference: text(row.provider_reference),
-        raw_status: text(row.provider_raw_status),
-        error_code: text(row.provider_error_code),
-        error_message: text(row.provider_error_message),
-    });
+    let provider = provider_payment(&mut row)?;
     Ok(AccountSettlement {
         id: row.id,
         settlement_id: row.settlement_id,
@@ -318,10 +318,35 @@ fn account_settlement<C>(session: &Session<C>, row: Row) -> Result<AccountSettle
         paid_time: row.paid_time.map(time).transpose()?,
         provider,
         revision: row.revision,
+        provider_revision: row.provider_revision,
         create_time: time(row.create_time)?,
         update_time: time(row.update_time)?,
         delete_time: row.delete_time.map(time).transpose()?,
     })
+}
+
+/// What the provider says now: a newer word whose status is not known is shown in place of the one that stands.
+fn provider_payment(row: &mut Row) -> Result<Option<ProviderPayment>> {
+    let Some(name) = row.provider.take() else {
+        return Ok(None);
+    };
+    let is_unmapped = row.provider_unmapped_status.is_some()
+        && (row.provider_raw_status.is_none() || row.provider_unmapped_time > row.provider_event_time);
+    let (raw_status, event_time) = if is_unmapped {
+        (row.provider_unmapped_status.take(), row.provider_unmapped_time)
+    } else {
+        (row.provider_raw_status.take(), row.provider_event_time)
+    };
+    Ok(Some(ProviderPayment {
+        name,
+        reference: row.provider_reference.take().unwrap_or_default(),
+        raw_status: raw_status.unwrap_or_default(),
+        error_code: row.provider_error_code.take().unwrap_or_default(),
+        error_message: row.provider_error_message.take().unwrap_or_default(),
+        is_unmapped,
+        is_final: row.provider_final,
+        event_time: event_time.map(time).transpose()?,
+    }))
 }
 
 fn state(row: StateRow) -> Result<RowState> {
@@ -334,6 +359,7 @@ fn state(row: StateRow) -> Result<RowState> {
         provider_managed: row.provider.is_some(),
         provider_final: row.provider_final,
         revision: row.revision,
+        provider_revision: row.provider_revision,
         deleted: row.delete_time.is_some(),
     })
 }

@@ -12,9 +12,13 @@ pub(crate) mod entity;
 pub(crate) mod entries;
 mod failure;
 pub(crate) mod open_balances;
+pub(crate) mod payees;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
+pub(crate) mod payout_alarms;
 pub(crate) mod payout_holds;
+pub(crate) mod payouts;
+pub(crate) mod provider_events;
 pub(crate) mod request_ids;
 pub(crate) mod rows;
 pub mod sealing;
@@ -184,6 +188,22 @@ impl Backend {
         match self {
             Self::Postgres => " FOR UPDATE",
             Self::Sqlite => "",
+        }
+    }
+
+    /// As [`Backend::for_update`], but leaves out the rows that somebody else has locked: for work that is shared.
+    pub(crate) fn for_update_skip_locked(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// A UUID of its text without hyphens; null of null.
+    pub(crate) fn uuid_of_text(self, expression: &str) -> String {
+        match self {
+            Self::Postgres => format!("CAST({expression} AS uuid)"),
+            Self::Sqlite => format!("unhex({expression})"),
         }
     }
 

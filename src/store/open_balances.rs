@@ -41,6 +41,7 @@ struct Row {
     billing_details_version_id: Option<Uuid>,
     method_version_id: Option<Uuid>,
     method_type_id: Option<String>,
+    payee_payable: Option<bool>,
 }
 
 #[derive(FromQueryResult)]
@@ -51,10 +52,13 @@ struct PayeeRow {
     billing_details_version_id: Option<Uuid>,
     method_version_id: Option<Uuid>,
     method_type_id: Option<String>,
+    payee_payable: Option<bool>,
 }
 
 const PAYEE_COLUMNS: &str = "(h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
-    m.version_id AS method_version_id, m.type_id AS method_type_id";
+    m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable";
+/// What a provider said of the payee that the method `m` is paid to.
+const PAYEE_OF_METHOD: &str = "LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id";
 const PAYEE_JOINS: &str = "LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
     LEFT JOIN billing_details d ON d.account_id = b.account_id \
     LEFT JOIN payment_methods m ON m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
@@ -106,7 +110,7 @@ pub(crate) async fn list<C: ConnectionTrait>(
                 max(CASE WHEN {claimable} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
             FROM accruals a WHERE {} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT {limit} \
-         ) b {PAYEE_JOINS} ORDER BY b.account_id, b.currency_code",
+         ) b {PAYEE_JOINS} {PAYEE_OF_METHOD} ORDER BY b.account_id, b.currency_code",
         conditions.sql()
     );
     let rows: Vec<Row> = session.fetch_all(&sql, conditions.into_values()).await?;
@@ -133,7 +137,7 @@ pub(crate) async fn payees<C: ConnectionTrait>(
          LEFT JOIN billing_details d ON d.account_id = b.account_id \
          LEFT JOIN payment_methods m ON m.id = (SELECT o.id FROM payment_methods o WHERE o.account_id = b.account_id \
              AND ((b.currency_code = '' AND o.is_default) OR (o.currency_code = b.currency_code AND o.is_default)) \
-             ORDER BY o.id LIMIT 1)"
+             ORDER BY o.id LIMIT 1) {PAYEE_OF_METHOD}"
     );
     let rows: Vec<PayeeRow> = session.fetch_all(&sql, values).await?;
     let mut payees = Vec::with_capacity(rows.len());
@@ -148,6 +152,7 @@ pub(crate) async fn payees<C: ConnectionTrait>(
             row.billing_details_version_id,
             row.method_version_id,
             row.method_type_id,
+            row.payee_payable,
         );
         payees.push((AccountId::from_store(row.account_id), currency, payee));
     }
@@ -262,6 +267,7 @@ fn balance(row: Row) -> Result<OpenBalance> {
             row.billing_details_version_id,
             row.method_version_id,
             row.method_type_id,
+            row.payee_payable,
         ),
     })
 }
@@ -271,10 +277,13 @@ fn payee(
     billing_details_version_id: Option<Uuid>,
     version_id: Option<Uuid>,
     type_id: Option<String>,
+    payee_payable: Option<bool>,
 ) -> Payee {
-    let method = version_id
-        .zip(type_id)
-        .map(|(version_id, type_id)| DefaultMethod { version_id, type_id });
+    let method = version_id.zip(type_id).map(|(version_id, type_id)| DefaultMethod {
+        version_id,
+        type_id,
+        payee_payable,
+    });
     Payee {
         on_hold,
         billing_details_version_id,

@@ -8,18 +8,19 @@ use uuid::Uuid;
 
 use super::entity::{payment_method_versions, payment_methods};
 use super::sealing::{Sealed, SealingKeys};
-use super::{Reader, Session, Tx, from_db, time};
+use super::{Reader, Session, Tx, from_db, payees, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
-use crate::domain::payment_methods::{PaymentMethodDetails, PaymentMethodRecord};
+use crate::domain::payment_methods::{PayeeState, PaymentMethodDetails, PaymentMethodRecord};
 use crate::domain::time::Timestamp;
 
 const VERSIONS: &str = "payment_method_versions";
 
 const SELECT: &str = "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, \
-    m.create_time, m.update_time, v.key_id, v.sealed \
-    FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id";
+    m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
+    FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id \
+    LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id";
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -34,6 +35,9 @@ struct Row {
     update_time: i64,
     key_id: String,
     sealed: Vec<u8>,
+    payable: Option<bool>,
+    reason: Option<String>,
+    event_time: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -122,11 +126,13 @@ pub(crate) async fn insert(
         is_default,
         details: details.clone(),
         version_id: Uuid::nil(),
+        payee: None,
         revision: 1,
         create_time: now,
         update_time: now,
     };
     record.version_id = insert_version(tx, &record, actor).await?;
+    let payee_id = payee_of(tx, &record).await?;
     let row = payment_methods::ActiveModel {
         id: Set(record.id),
         account_id: Set(record.account_id.as_str().to_owned()),
@@ -134,12 +140,14 @@ pub(crate) async fn insert(
         type_id: Set(record.type_id.clone()),
         is_default: Set(record.is_default),
         version_id: Set(record.version_id),
+        payee_id: Set(payee_id),
+        payee_version_id: Set(payee_id.and(Some(record.version_id))),
         revision: Set(record.revision),
         create_time: Set(now.as_micros()),
         update_time: Set(now.as_micros()),
     };
     row.insert(&tx.connection).await.map_err(from_db)?;
-    Ok(record)
+    reread(tx, record).await
 }
 
 /// Changes a payment method; what was made with the old version keeps it. The other default of the currency, if there is
@@ -163,17 +171,42 @@ pub(crate) async fn update(
     if record.currency != current.currency || record.details != current.details {
         record.version_id = insert_version(tx, &record, actor).await?;
     }
+    let payee_id = payee_of(tx, &record).await?;
     let row = payment_methods::ActiveModel {
         id: Set(record.id),
         currency_code: Set(record.currency.code().to_owned()),
         is_default: Set(record.is_default),
         version_id: Set(record.version_id),
+        payee_id: Set(payee_id),
+        payee_version_id: Set(payee_id.and(Some(record.version_id))),
         revision: Set(record.revision),
         update_time: Set(record.update_time.as_micros()),
         ..Default::default()
     };
     row.update(&tx.connection).await.map_err(from_db)?;
-    Ok(record)
+    reread(tx, record).await
+}
+
+/// The payee that a method is paid to, where a provider pays it. A new one is asked for at once.
+async fn payee_of(tx: &Tx, record: &PaymentMethodRecord) -> Result<Option<Uuid>> {
+    match record.details.payee() {
+        None => Ok(None),
+        Some((provider, payee_id)) => {
+            let now = record.update_time;
+            payees::find_or_insert(tx, provider, payee_id, now, Some(now))
+                .await
+                .map(Some)
+        }
+    }
+}
+
+/// The record with what is known of its payee.
+async fn reread(tx: &Tx, record: PaymentMethodRecord) -> Result<PaymentMethodRecord> {
+    if record.details.payee().is_none() {
+        return Ok(record);
+    }
+    let found = find(tx, record.id).await?;
+    found.ok_or_else(|| Error::internal("a payment method that was just written is gone"))
 }
 
 /// Makes a method the default of its currency, or no longer the default.
@@ -232,6 +265,7 @@ async fn insert_version(tx: &Tx, record: &PaymentMethodRecord, actor: &str) -> R
 
 fn open(keys: &SealingKeys, row: Row) -> Result<PaymentMethodRecord> {
     let details = open_version(keys, row.version_id, row.key_id, row.sealed)?;
+    let event_time = row.event_time.map(time).transpose()?;
     Ok(PaymentMethodRecord {
         id: row.id,
         account_id: AccountId::from_store(row.account_id),
@@ -239,6 +273,11 @@ fn open(keys: &SealingKeys, row: Row) -> Result<PaymentMethodRecord> {
             .map_err(|problem| Error::internal(format!("a stored currency code can't be read: {problem}")))?,
         type_id: row.type_id,
         is_default: row.is_default,
+        payee: details.payee().map(|_| PayeeState {
+            payable: row.payable,
+            reason: row.reason.unwrap_or_default(),
+            event_time,
+        }),
         details,
         version_id: row.version_id,
         revision: row.revision,

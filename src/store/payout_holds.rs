@@ -1,5 +1,7 @@
 //! Table `payout_holds`.
 
+use std::collections::HashSet;
+
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _, Set,
@@ -22,6 +24,18 @@ pub(crate) async fn find_active(tx: &Tx, account_id: &AccountId) -> Result<Optio
         query = query.lock_exclusive();
     }
     query.one(&tx.connection).await.map_err(from_db)?.map(hold).transpose()
+}
+
+/// Which of these accounts are on hold.
+pub(crate) async fn held_among(tx: &Tx, account_ids: &[String]) -> Result<HashSet<AccountId>> {
+    let query = Entity::find()
+        .filter(Column::AccountId.is_in(account_ids))
+        .filter(Column::ReleaseTime.is_null());
+    let rows = query.all(&tx.connection).await.map_err(from_db)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| AccountId::from_store(row.account_id))
+        .collect())
 }
 
 /// Puts an account on hold.

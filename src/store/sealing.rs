@@ -136,6 +136,17 @@ impl SealingKeys {
         })
     }
 
+    /// Keyed hashes of a content for one purpose with each of the keys, the writing one first: to find one that is stored.
+    pub fn keyed_hashes(&self, purpose: &str, content: &[u8]) -> Result<Vec<KeyedHash>> {
+        let hash = |key: &Key| {
+            Ok(KeyedHash {
+                key_id: key.id.clone(),
+                bytes: key.mac(purpose, content)?,
+            })
+        };
+        self.keys.iter().map(hash).collect()
+    }
+
     /// Whether a stored keyed hash is that of a content.
     pub fn matches(&self, purpose: &str, content: &[u8], hash: &KeyedHash) -> Result<bool> {
         let key = self.by_id(&hash.key_id)?;

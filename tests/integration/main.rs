@@ -26,6 +26,7 @@ mod request_ids;
 mod server;
 mod settle;
 mod status;
+mod tipalti;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ mod support {
     pub(crate) mod program;
     pub(crate) mod rows;
     pub(crate) mod tables;
+    pub(crate) mod tipalti;
     pub(crate) mod wire;
 }
 
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
             server::scenarios(),
             settle::scenarios(),
             status::scenarios(),
+            tipalti::scenarios(),
         ],
     )
 }

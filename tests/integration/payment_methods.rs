@@ -90,6 +90,7 @@ fn paypal(email: &str) -> Details {
 fn tipalti(payee_id: &str) -> Details {
     Details::Tipalti(Tipalti {
         payee_id: payee_id.to_owned(),
+        ..Default::default()
     })
 }
 

@@ -427,6 +427,7 @@ impl From<SettleSkipReason> for proto::SettleSkipReason {
             SettleSkipReason::NothingOpen => Self::NothingOpen,
             SettleSkipReason::AmountAboveOpenBalance => Self::AmountAboveOpenBalance,
             SettleSkipReason::BelowMinimum => Self::BelowMinimum,
+            SettleSkipReason::PayeeNotPayable => Self::PayeeNotPayable,
         }
     }
 }

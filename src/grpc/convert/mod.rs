@@ -6,6 +6,7 @@ pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
 pub(crate) mod settle_balances;
 pub(crate) mod settlements;
+pub(crate) mod tipalti;
 
 use prost_types::{FieldMask, Timestamp as ProtoTimestamp};
 use uuid::Uuid;

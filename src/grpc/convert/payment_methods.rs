@@ -9,8 +9,8 @@ use crate::domain::error::{Result, Violations};
 use crate::domain::ids::AccountId;
 use crate::domain::payment_method_types::PaymentMethodField;
 use crate::domain::payment_methods::{
-    ANY_DETAILS, BankTransferTexts, DetailsTexts, PAYMENT_METHOD_MASK_PATHS, PaymentMethodDetails, PaymentMethodDraft,
-    ShownPaymentMethod, View,
+    ANY_DETAILS, BankTransferTexts, DetailsTexts, PAYMENT_METHOD_MASK_PATHS, PayeeState, PaymentMethodDetails,
+    PaymentMethodDraft, ShownPaymentMethod, View,
 };
 use crate::domain::sensitive::Sensitive;
 use crate::grpc::convert;
@@ -221,6 +221,7 @@ impl From<DetailsTexts> for Details {
             }),
             DetailsTexts::Tipalti { payee_id } => Self::Tipalti(proto::Tipalti {
                 payee_id: payee_id.as_str().to_owned(),
+                ..proto::Tipalti::default()
             }),
             DetailsTexts::Custom { type_id, fields } => Self::Custom(proto::CustomPayment {
                 type_id,
@@ -247,14 +248,27 @@ impl From<BankTransferTexts> for proto::BankTransfer {
     }
 }
 
+/// Adds what its provider said of the payee.
+fn with_payee(details: &mut Details, payee: PayeeState) {
+    if let Details::Tipalti(tipalti) = details {
+        tipalti.payable = payee.payable;
+        tipalti.not_payable_reason = payee.reason;
+        tipalti.payable_time = payee.event_time.map(Into::into);
+    }
+}
+
 impl From<ShownPaymentMethod> for proto::PaymentMethod {
     fn from(method: ShownPaymentMethod) -> Self {
+        let mut details = Details::from(method.details);
+        if let Some(payee) = method.payee {
+            with_payee(&mut details, payee);
+        }
         Self {
             id: method.id.to_string(),
             account_id: method.account_id.to_string(),
             currency_code: method.currency.code().to_owned(),
             default: method.is_default,
-            details: Some(method.details.into()),
+            details: Some(details),
             type_id: method.type_id,
             etag: method.etag,
             create_time: Some(method.create_time.into()),

@@ -303,6 +303,7 @@ pub(crate) fn account_settlement(row: AccountSettlement, view: View) -> proto::A
         view,
     );
     payment_method.id = row.payment_method_id.to_string();
+    let etag = row.etag();
     proto::AccountSettlement {
         id: row.id.to_string(),
         settlement_id: row.settlement_id.to_string(),
@@ -314,7 +315,7 @@ pub(crate) fn account_settlement(row: AccountSettlement, view: View) -> proto::A
         payment_reference: row.payment_reference,
         paid_time: row.paid_time.map(Into::into),
         provider: row.provider.map(Into::into),
-        etag: row.revision.to_string(),
+        etag,
         create_time: Some(row.create_time.into()),
         update_time: Some(row.update_time.into()),
         delete_time: row.delete_time.map(Into::into),
@@ -376,7 +377,7 @@ fn bulk_parts(outcome: BulkOutcome) -> (i32, Vec<String>, Vec<proto::SkippedStat
     )
 }
 
-fn status_message(status: Option<Status>) -> Message {
+pub(crate) fn status_message(status: Option<Status>) -> Message {
     match status {
         None => Message::Unspecified,
         Some(Status::New) => Message::New,
@@ -394,6 +395,9 @@ impl From<ProviderPayment> for proto::ProviderPayment {
             raw_status: provider.raw_status,
             error_code: provider.error_code,
             error_message: provider.error_message,
+            unmapped: provider.is_unmapped,
+            r#final: provider.is_final,
+            event_time: provider.event_time.map(Into::into),
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Model {
     pub(crate) type_id: String,
     pub(crate) is_default: bool,
     pub(crate) version_id: Uuid,
+    pub(crate) payee_id: Option<Uuid>,
+    pub(crate) payee_version_id: Option<Uuid>,
     pub(crate) revision: i64,
     pub(crate) create_time: i64,
     pub(crate) update_time: i64,

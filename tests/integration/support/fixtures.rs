@@ -68,6 +68,7 @@ pub(crate) fn tipalti_method(account_id: &str, currency_code: &str) -> proto::Pa
         currency_code: currency_code.to_owned(),
         details: Some(proto::payment_method::Details::Tipalti(proto::Tipalti {
             payee_id: format!("payee-{account_id}"),
+            ..Default::default()
         })),
         ..Default::default()
     }

@@ -1,10 +1,16 @@
 //! Settings, from `BILLING_*` environment variables. Every wrong one is reported at once, and no secret is ever shown.
 
+mod tipalti;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::tipalti::WebhookConfig;
+use crate::billing::PayoutOptions;
+use crate::domain::sensitive::Sensitive;
+use crate::payout::ProviderSettings;
 use crate::store::sealing::SealingKeys;
 use crate::store::{Backend, StoreOptions, backend_of, sqlite_path, with_suffix};
 
@@ -28,6 +34,42 @@ pub struct Config {
     pub store: StoreOptions,
     /// The key file that was made for the embedded database, where one was made now.
     pub key_file: KeyFile,
+    /// How to reach payout providers.
+    pub providers: ProviderSettings,
+    /// How payouts are refreshed.
+    pub payouts: PayoutOptions,
+    /// Where webhooks are listened for; nowhere by default.
+    pub webhook: Option<WebhookConfig>,
+}
+
+/// The environment, or what stands for it.
+struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Variables<'_> {
+    /// A variable that is set and not empty.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A secret: the variable itself, or the first line of the file that the variable with `_FILE` behind its name names.
+    fn secret(&self, name: &str, problems: &mut Vec<String>) -> Option<Sensitive> {
+        let file_variable = format!("{name}_FILE");
+        match (self.get(name), self.get(&file_variable)) {
+            (Some(_), Some(_)) => {
+                problems.push(format!("{name} and {file_variable} are both set: set one of them"));
+                None
+            }
+            (Some(text), None) => Some(Sensitive::new(text)),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) => Some(Sensitive::new(text.lines().next().unwrap_or_default().trim())),
+                Err(error) => {
+                    problems.push(format!("{file_variable}: can't read {path}: {error}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
 }
 
 /// Where the keys come from.
@@ -60,9 +102,11 @@ pub enum Purpose {
 impl Config {
     /// Reads the settings through `variable`, usually [`std::env::var`].
     pub fn load(purpose: Purpose, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let variables = Variables(&variable);
+        let variable = |name: &str| variables.get(name);
         let mut problems = Vec::new();
-        let listen = listen_address(variable(LISTEN), variable(INSECURE), purpose, &mut problems);
+        let insecure = is_insecure(variable(INSECURE), &mut problems);
+        let listen = listen_address(variable(LISTEN), insecure, purpose, &mut problems);
         let url = variable(DATABASE_URL).unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
         if backend_of(&url).is_none() || (url.starts_with("sqlite") && sqlite_path(&url).is_none()) {
             problems.push(format!(
@@ -70,6 +114,10 @@ impl Config {
             ));
         }
         let max_connections = connections(variable(DATABASE_CONNECTIONS), &mut problems);
+        let tipalti = match purpose {
+            Purpose::Serve => tipalti::load(&variables, insecure, &mut problems),
+            Purpose::Database => tipalti::TipaltiConfig::default(),
+        };
         // Keys last: a key file is made only when all else is right.
         let keys = encryption_keys(variable(ENCRYPTION_KEYS), &url, purpose, &mut problems);
         match (listen, keys) {
@@ -84,6 +132,11 @@ impl Config {
                     listen,
                     store,
                     key_file,
+                    providers: ProviderSettings {
+                        tipalti: tipalti.client,
+                    },
+                    payouts: tipalti.options,
+                    webhook: tipalti.webhook,
                 })
             }
             _ => Err(ConfigError { problems }),
@@ -108,20 +161,23 @@ fn shown(url: &str) -> String {
     }
 }
 
-fn listen_address(
-    listen: Option<String>,
-    insecure: Option<String>,
-    purpose: Purpose,
-    problems: &mut Vec<String>,
-) -> Option<SocketAddr> {
-    let insecure = match insecure.as_deref() {
+fn is_insecure(text: Option<String>, problems: &mut Vec<String>) -> bool {
+    match text.as_deref() {
         None | Some("0" | "false") => false,
         Some("1" | "true") => true,
         Some(_) => {
             problems.push(format!("{INSECURE} must be 1 or 0"));
             false
         }
-    };
+    }
+}
+
+fn listen_address(
+    listen: Option<String>,
+    insecure: bool,
+    purpose: Purpose,
+    problems: &mut Vec<String>,
+) -> Option<SocketAddr> {
     let text = listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
     let Ok(address) = text.parse::<SocketAddr>() else {
         problems.push(format!(

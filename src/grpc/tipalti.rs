@@ -1,0 +1,122 @@
+//! `TipaltiService` over [`Billing`].
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::convert::tipalti as convert;
+use super::deadline;
+use super::status::from_error;
+use super::streams::{Answers, answer_until_done};
+use crate::billing::{Billing, Call};
+use crate::domain::error::Error;
+use crate::payout::tipalti::NAME;
+use crate::proto;
+use crate::proto::tipalti_service_server::TipaltiService;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct TipaltiServer {
+    pub(crate) billing: Billing,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Where a settlement's submission is.
+struct Submission {
+    after: Uuid,
+    /// Why the batch before was not answered row by row: the stream ends with it, after that batch's answer.
+    failure: Option<Error>,
+}
+
+#[tonic::async_trait]
+impl TipaltiService for TipaltiServer {
+    type SubmitSettlementStream = Answers<proto::SubmitSettlementResponse>;
+
+    async fn submit_settlement(
+        &self,
+        request: Request<proto::SubmitSettlementRequest>,
+    ) -> Result<Response<Self::SubmitSettlementStream>, Status> {
+        let deadline = deadline::of(request.metadata().as_ref());
+        let (call, settlement_id) = convert::submit(request.get_ref()).map_err(from_error)?;
+        let billing = self.billing.clone();
+        let start = Submission {
+            after: Uuid::nil(),
+            failure: None,
+        };
+        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |number, submission| {
+            let billing = billing.clone();
+            let call = Call {
+                part: number,
+                ..call.clone()
+            };
+            async move {
+                if let Some(failure) = submission.failure {
+                    return Err(from_error(failure));
+                }
+                let chunk = billing
+                    .submit_settlement_chunk(&call, NAME, settlement_id, submission.after)
+                    .await
+                    .map_err(from_error)?;
+                Ok(chunk.map(|mut chunk| {
+                    let following = Submission {
+                        after: chunk.last,
+                        failure: chunk.failure.take(),
+                    };
+                    (convert::submitted(chunk), following)
+                }))
+            }
+        });
+        Ok(Response::new(answers))
+    }
+
+    type SyncSettlementStream = Answers<proto::SyncSettlementResponse>;
+
+    async fn sync_settlement(
+        &self,
+        request: Request<proto::SyncSettlementRequest>,
+    ) -> Result<Response<Self::SyncSettlementStream>, Status> {
+        let deadline = deadline::of(request.metadata().as_ref());
+        let (call, settlement_id) = convert::sync(request.get_ref()).map_err(from_error)?;
+        let billing = self.billing.clone();
+        let answers = answer_until_done(deadline, self.shutdown.clone(), Uuid::nil(), move |_, after| {
+            let (billing, call) = (billing.clone(), call.clone());
+            async move {
+                let chunk = billing
+                    .sync_settlement_chunk(&call, NAME, settlement_id, after)
+                    .await
+                    .map_err(from_error)?;
+                Ok(chunk.map(|chunk| {
+                    let last = chunk.last;
+                    (convert::synced(chunk), last)
+                }))
+            }
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn list_tipalti_events(
+        &self,
+        request: Request<proto::ListTipaltiEventsRequest>,
+    ) -> Result<Response<proto::ListTipaltiEventsResponse>, Status> {
+        let (filter, page) = convert::list_events(request.into_inner()).map_err(from_error)?;
+        let page = self
+            .billing
+            .list_provider_events(NAME, &filter, &page)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn list_payout_alarms(
+        &self,
+        request: Request<proto::ListPayoutAlarmsRequest>,
+    ) -> Result<Response<proto::ListPayoutAlarmsResponse>, Status> {
+        let (account_id, page) = convert::list_alarms(request.into_inner()).map_err(from_error)?;
+        let page = self
+            .billing
+            .list_payout_alarms(account_id.as_ref(), &page)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(page.into()))
+    }
+}
