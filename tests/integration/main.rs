@@ -27,6 +27,8 @@ mod server;
 mod settle;
 mod status;
 mod tipalti;
+mod tipalti_faults;
+mod tipalti_webhook;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
             settle::scenarios(),
             status::scenarios(),
             tipalti::scenarios(),
+            tipalti_faults::scenarios(),
+            tipalti_webhook::scenarios(),
         ],
     )
 }
