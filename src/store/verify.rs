@@ -46,7 +46,7 @@ struct Count {
 const MAX_KEYS: usize = 20;
 
 /// `hi` and `lo` split a 64-bit amount, so that sums over any number of rows fit: amount = hi * 2^32 + lo.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 23] = [
     Rule {
         invariant: 1,
         rule: "money is conserved: the entries of an account and currency come to its accruals, open and claimed",
@@ -186,6 +186,36 @@ const RULES: [Rule; 19] = [
         offending: "SELECT DISTINCT CAST({c.account_settlement_id} AS text) AS key FROM status_changes c \
             JOIN account_settlements s ON s.id = c.account_settlement_id \
             WHERE s.provider IS NOT NULL AND c.revision > 1 AND NOT c.by_system",
+    },
+    Rule {
+        invariant: 5,
+        rule: "a row of a provider leaves NEW only with what is known of it there",
+        counted: "account_settlements",
+        offending: "SELECT CAST({s.id} AS text) AS key FROM account_settlements s LEFT JOIN payouts p ON p.account_settlement_id = s.id \
+            WHERE (s.provider IS NOT NULL AND s.status <> 'NEW' AND p.account_settlement_id IS NULL) \
+                OR (p.account_settlement_id IS NOT NULL AND (s.status = 'NEW' OR coalesce(s.provider, '') <> p.provider))",
+    },
+    Rule {
+        invariant: 5,
+        rule: "a row of a provider is paid or failed by the provider's word alone",
+        counted: "account_settlements",
+        offending: "SELECT CAST({s.id} AS text) AS key FROM account_settlements s \
+            WHERE s.provider IS NOT NULL AND s.status IN ('PAID', 'ERROR') AND s.provider_raw_status IS NULL",
+    },
+    Rule {
+        invariant: 5,
+        rule: "a payout is done when the provider's word is its last",
+        counted: "payouts",
+        offending: "SELECT CAST({p.account_settlement_id} AS text) AS key FROM payouts p \
+            JOIN account_settlements s ON s.id = p.account_settlement_id WHERE (p.state = 'DONE') <> s.provider_final",
+    },
+    Rule {
+        invariant: 5,
+        rule: "money that may have been sent is let go on the provider's last word alone, that it was not paid",
+        counted: "payouts",
+        offending: "SELECT CAST({p.account_settlement_id} AS text) AS key FROM payouts p \
+            JOIN account_settlements s ON s.id = p.account_settlement_id \
+            WHERE s.delete_time IS NOT NULL AND (p.state <> 'DONE' OR s.status <> 'ERROR')",
     },
     Rule {
         invariant: 6,

@@ -28,6 +28,8 @@ mod settle;
 mod status;
 mod tipalti;
 mod tipalti_faults;
+mod tipalti_payees;
+mod tipalti_replicas;
 mod tipalti_webhook;
 
 use std::process::ExitCode;
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
             status::scenarios(),
             tipalti::scenarios(),
             tipalti_faults::scenarios(),
+            tipalti_payees::scenarios(),
+            tipalti_replicas::scenarios(),
             tipalti_webhook::scenarios(),
         ],
     )

@@ -12,10 +12,11 @@ use affiliate_billing::proto::balances_service_client::BalancesServiceClient;
 use tonic::transport::Channel;
 
 use crate::support::app::{App, KEYS};
-use crate::support::fixtures::{clawback, entry, tipalti_method};
+use crate::support::fixtures::{clawback, entry};
 use crate::support::harness::scenarios;
 use crate::support::program::{Serving, failure, run};
 use crate::support::tables::Tables;
+use crate::support::tipalti::World;
 
 scenarios![
     keys_that_do_not_open_the_data_are_refused,
@@ -187,6 +188,7 @@ struct Scene {
     settlement: String,
     live_row: String,
     deleted_row: String,
+    sent_row: String,
 }
 
 /// Each rule that is broken, how, and a key that must be told.
@@ -321,6 +323,23 @@ fn damages(scene: &Scene) -> Vec<(&'static str, &'static str, &str)> {
              SELECT account_settlement_id FROM status_changes WHERE revision > 1)",
             live,
         ),
+        ("a row of a provider leaves NEW", "DELETE FROM payouts", &scene.sent_row),
+        (
+            "a row of a provider leaves NEW",
+            "UPDATE account_settlements SET status = 'NEW' WHERE account_id = 'aff-5'",
+            &scene.sent_row,
+        ),
+        (
+            "a row of a provider is paid",
+            "UPDATE account_settlements SET status = 'PAID', provider_raw_status = NULL WHERE account_id = 'aff-5'",
+            &scene.sent_row,
+        ),
+        ("a payout is done", "UPDATE payouts SET state = 'DONE'", &scene.sent_row),
+        (
+            "money that may have been sent",
+            "UPDATE account_settlements SET delete_time = 1 WHERE account_id = 'aff-5'",
+            &scene.sent_row,
+        ),
         (
             pairs,
             "DELETE FROM entries WHERE kind = 'CARRY_FORWARD' AND amount > 0",
@@ -349,13 +368,14 @@ fn damages(scene: &Scene) -> Vec<(&'static str, &'static str, &str)> {
     ]
 }
 
-const LEDGER: [&str; 8] = [
+const LEDGER: [&str; 9] = [
     "accruals",
     "entries",
     "settlements",
     "account_settlements",
     "settlement_counters",
     "status_changes",
+    "payouts",
     "released_accruals",
     "skipped_accounts",
 ];
@@ -421,8 +441,7 @@ async fn verify_names_the_key_of_every_damage(app: App) {
 async fn scene(app: &App) -> Scene {
     app.payable_account("aff-1", &["EUR"]).await;
     app.payable_account("aff-3", &["EUR"]).await;
-    app.with_billing_details("aff-4").await;
-    app.with_method(tipalti_method("aff-4", "EUR")).await;
+    app.tipalti_account("aff-4").await;
     app.post(vec![
         entry("order-1", "aff-1", "12.345", "EUR"),
         entry("order-2", "aff-1", "3", "EUR"),
@@ -453,9 +472,13 @@ async fn scene(app: &App) -> Scene {
     };
     app.settlements().delete_account_settlement(delete).await.unwrap();
     app.settle(&["aff-2"]).await;
+    let world = World::new(app).await;
+    let sent_row = world.submitted_row("aff-5").await.id;
+    world.end().await;
     Scene {
         live_row: row("aff-1"),
         deleted_row: row("aff-3"),
+        sent_row,
         settlement,
     }
 }

@@ -215,7 +215,10 @@ impl Replica {
     }
 
     pub(crate) async fn alarms(&self) -> Vec<proto::PayoutAlarm> {
-        let request = proto::ListPayoutAlarmsRequest::default();
+        let request = proto::ListPayoutAlarmsRequest {
+            page_size: 1000,
+            ..Default::default()
+        };
         let answer = self.tipalti().list_payout_alarms(request).await.unwrap();
         answer.into_inner().payout_alarms
     }
