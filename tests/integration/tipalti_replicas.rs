@@ -190,10 +190,7 @@ async fn submitting_races_with_deleting(app: App) {
 
 async fn ten_thousand_rows_are_submitted_and_followed(app: App) {
     const ROWS: usize = 10_000;
-    const CURRENCIES: [&str; 20] = [
-        "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "INR", "JPY", "MXN", "NOK", "NZD",
-        "PLN", "SEK", "USD", "ZAR",
-    ];
+    const CURRENCIES: [&str; 4] = ["CHF", "EUR", "GBP", "USD"];
     let world = World::with(&app, |settings| settings.request_timeout = Duration::from_secs(30)).await;
     world.fake.configure(|options| options.sends_events = false);
     let ids: Vec<String> = (0..ROWS / CURRENCIES.len())
@@ -207,7 +204,7 @@ async fn ten_thousand_rows_are_submitted_and_followed(app: App) {
             }
         })
         .await;
-    for chunk in ids.chunks(50) {
+    for chunk in ids.chunks(250) {
         let earned = |id: &String| CURRENCIES.map(|currency| entry(&request_id(), id, "10", currency));
         app.post(chunk.iter().flat_map(earned).collect()).await;
     }
