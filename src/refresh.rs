@@ -1,13 +1,15 @@
 //! The background work on payouts: asks providers for what is due, and applies what waited.
 //!
-//! Any number of replicas run it: each takes what nobody has taken.
+//! Any number of replicas run it: each takes what nobody has taken. Each provider is asked in a loop of its own, so that one
+//! that does not answer holds up no other.
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::billing::Billing;
+use crate::billing::{Billing, jittered};
 use crate::domain::error::{Error, Reason};
 use crate::payout::{KINDS, ProviderError};
 
@@ -16,110 +18,112 @@ const FASTEST_ROUND: Duration = Duration::from_millis(50);
 const SLOWEST_ROUND: Duration = Duration::from_secs(5);
 /// How often what waits is looked at.
 const WAITING_INTERVAL: Duration = Duration::from_secs(60);
-/// How often payment methods are looked through for those that do not refer to their payee.
-const MISSING_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often, in rounds of what waits, payment methods are looked through for those that do not refer to their payee.
+const MISSING_ROUNDS: u32 = 60;
 /// The pause after a provider did not answer, doubled for each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// When each kind of work is next.
-struct Refresh {
-    billing: Billing,
-    waiting_at: Instant,
-    missing_at: Instant,
-    /// The provider is left alone until then.
+/// Works until shutdown. A round that is under way ends first.
+pub async fn run(billing: Billing, shutdown: CancellationToken) {
+    let names: Vec<&'static str> = billing.payouts().providers.iter().map(|client| client.name()).collect();
+    let asking = names
+        .into_iter()
+        .map(|name| Refresh::new(&billing, name).run(&shutdown));
+    join(apply_waiting(&billing, &shutdown), join_all(asking)).await;
+}
+
+/// What needs no provider: events that wait, and payment methods of older versions.
+async fn apply_waiting(billing: &Billing, shutdown: &CancellationToken) {
+    let mut round: u32 = 0;
+    loop {
+        if round.is_multiple_of(MISSING_ROUNDS) {
+            log_failure("finding payees", billing.find_missing_payees().await);
+        }
+        for kind in &KINDS {
+            log_failure("applying events that wait", billing.apply_waiting_events(kind).await);
+        }
+        round = round.wrapping_add(1);
+        if is_shutdown_after(WAITING_INTERVAL, shutdown).await {
+            return;
+        }
+    }
+}
+
+async fn is_shutdown_after(pause: Duration, shutdown: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}
+
+/// Asks one provider.
+struct Refresh<'a> {
+    billing: &'a Billing,
+    provider: &'static str,
+    /// It is left alone until then.
     resume_at: Instant,
     failures: u32,
 }
 
-/// Works until shutdown. A round that is under way ends first.
-pub async fn run(billing: Billing, shutdown: CancellationToken) {
-    let round = (billing.payouts().options.sync_interval / 4).clamp(FASTEST_ROUND, SLOWEST_ROUND);
-    let now = Instant::now();
-    let mut refresh = Refresh {
-        billing,
-        waiting_at: now,
-        missing_at: now,
-        resume_at: now,
-        failures: 0,
-    };
-    loop {
-        let has_more = refresh.round().await;
-        let pause = if has_more { Duration::ZERO } else { round };
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+impl<'a> Refresh<'a> {
+    fn new(billing: &'a Billing, provider: &'static str) -> Self {
+        Self {
+            billing,
+            provider,
+            resume_at: Instant::now(),
+            failures: 0,
         }
     }
-}
 
-impl Refresh {
-    /// One round; whether there is more to do at once.
-    async fn round(&mut self) -> bool {
-        self.apply_waiting().await;
-        if Instant::now() < self.resume_at {
-            return false;
-        }
-        let names: Vec<&'static str> = self
-            .billing
-            .payouts()
-            .providers
-            .iter()
-            .map(|client| client.name())
-            .collect();
-        let mut has_more = false;
-        for name in names {
-            has_more |= self.refresh(name).await;
-        }
-        has_more
-    }
-
-    async fn apply_waiting(&mut self) {
-        let now = Instant::now();
-        if now >= self.missing_at {
-            self.missing_at = now + MISSING_INTERVAL;
-            log_failure("finding payees", self.billing.find_missing_payees().await);
-        }
-        if now >= self.waiting_at {
-            self.waiting_at = now + WAITING_INTERVAL;
-            for kind in &KINDS {
-                log_failure(
-                    "applying events that wait",
-                    self.billing.apply_waiting_events(kind).await,
-                );
+    async fn run(mut self, shutdown: &CancellationToken) {
+        let pause = (self.billing.payouts().options.sync_interval / 4).clamp(FASTEST_ROUND, SLOWEST_ROUND);
+        loop {
+            let has_more = Instant::now() >= self.resume_at && self.round().await;
+            let pause = if has_more { Duration::ZERO } else { pause };
+            if is_shutdown_after(pause, shutdown).await {
+                return;
             }
         }
     }
 
-    async fn refresh(&mut self, provider: &str) -> bool {
+    /// One round; whether there is more to do at once.
+    async fn round(&mut self) -> bool {
         let mut has_more = false;
-        if let Some(refreshed) = log_failure("refreshing payouts", self.billing.refresh_due_payouts(provider).await) {
+        if let Some(refreshed) = log_failure(
+            "refreshing payouts",
+            self.billing.refresh_due_payouts(self.provider).await,
+        ) {
             has_more = refreshed.has_more;
             if let Some(error) = refreshed.failure {
-                self.pause(provider, &error);
+                self.leave_alone(&error);
                 return false;
             }
             if refreshed.count > 0 {
                 self.failures = 0;
             }
         }
-        if let Some(Err(error)) = log_failure("refreshing payees", self.billing.refresh_due_payees(provider).await) {
-            self.pause(provider, &error);
+        if let Some(Err(error)) = log_failure(
+            "refreshing payees",
+            self.billing.refresh_due_payees(self.provider).await,
+        ) {
+            self.leave_alone(&error);
             return false;
         }
         has_more
     }
 
-    /// Leaves a provider alone that did not answer, at least as long as it asks for.
-    fn pause(&mut self, provider: &str, error: &ProviderError) {
+    /// After it did not answer, at least as long as it asks for.
+    fn leave_alone(&mut self, error: &ProviderError) {
         let backoff = FIRST_PAUSE
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST_PAUSE);
+        let backoff = jittered(backoff);
         let pause = error.retry_after.unwrap_or(backoff).max(backoff);
         self.failures = self.failures.saturating_add(1);
         self.resume_at = Instant::now() + pause;
-        tracing::warn!(provider, %error, ?pause, "the provider did not answer");
+        tracing::warn!(provider = self.provider, %error, ?pause, "the provider did not answer");
     }
 }
 

@@ -233,8 +233,8 @@ fn conflict() -> Error {
     Error::refused(Reason::Conflict, "concurrent changes won every try: call again")
 }
 
-/// Between half and all of a pause, so that those who lost the same race do not meet again at once.
-fn jittered(pause: Duration) -> Duration {
+/// Between half and all of a pause, so that those who failed together do not come back together.
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut random = [0_u8; 1];
     // Without random numbers the full pause does.
     let share = getrandom::fill(&mut random).map_or(255, |()| u32::from(random[0]));

@@ -28,8 +28,9 @@ use crate::store::payouts::{self as store, Order};
 use crate::store::{Tx, payout_alarms};
 
 const LIST_ALARMS: &str = "ListPayoutAlarms";
-/// An intent that is older is not sent any more: it is asked for instead. Far less than any period of doubt.
-const SEND_WITHIN: Duration = Duration::from_secs(30);
+/// The share of the claim time within which an intent is sent, or asked for instead: one request later, which takes another
+/// such share at most, the rows are still the sender's.
+const SEND_WITHIN_SHARE: u32 = 4;
 /// Pause before what was not sent is tried again, doubled for each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
@@ -41,7 +42,8 @@ pub struct PayoutOptions {
     pub sync_interval: Duration,
     /// Payouts that are taken and asked for at once.
     pub sync_batch: usize,
-    /// How long taken payouts are somebody's, should he not let go of them himself.
+    /// How long taken payouts are somebody's, should he not let go of them himself. At least four times what one request to
+    /// a provider may take.
     pub claim_time: Duration,
 }
 
@@ -337,7 +339,7 @@ impl Billing {
         orders: &[PaymentOrder],
     ) -> Result<Sent> {
         let kind = intent.kind;
-        let outcome = if intent.began.elapsed() > SEND_WITHIN {
+        let outcome = if intent.began.elapsed() > self.payouts.options.claim_time / SEND_WITHIN_SHARE {
             Err(SubmitError::Unknown(ProviderError::new(
                 ProviderErrorKind::TimedOut,
                 "too much time went by before it could be sent",

@@ -209,7 +209,8 @@ pub(crate) async fn waiting<C: ConnectionTrait>(
     let fixed: [Value; 2] = [provider.into(), stored_before.as_micros().into()];
     values.splice(0..0, fixed);
     let sql = format!(
-        "SELECT DISTINCT w.event_id FROM provider_event_words w WHERE w.provider = $1 AND ( \
+        "SELECT DISTINCT w.event_id FROM provider_event_words w WHERE w.provider = $1 \
+             AND w.outcome IN ('STORED', 'UNMAPPED', 'NO_ROW') AND ( \
              (w.outcome = 'STORED' AND w.outcome_time <= $2) \
              OR (w.outcome = 'NO_ROW' AND w.account_settlement_id IN (SELECT s.id FROM account_settlements s)) \
              OR (w.outcome = 'UNMAPPED' AND w.raw_status IN (SELECT input.raw_status FROM {source}))) \

@@ -55,7 +55,7 @@ async fn a_settlement_is_submitted_and_followed_until_it_is_cleared(app: App) {
         let row = app.row(&rows[0].id).await;
         let provider = row.provider.clone().unwrap();
         assert_eq!(
-            (row.status(), provider.raw_status.as_str(), provider.r#final),
+            (row.status(), provider.raw_status.as_str(), provider.is_final),
             (status, raw_status, is_final)
         );
         assert!(!provider.reference.is_empty() && provider.event_time.is_some() && !provider.unmapped);
@@ -109,7 +109,7 @@ async fn every_status_of_the_table_is_followed(app: App) {
         world.replica.sync(&row.settlement_id).await;
         let row = app.row(&row.id).await;
         let provider = row.provider.clone().unwrap();
-        let found = (row.status(), provider.raw_status.as_str(), provider.r#final);
+        let found = (row.status(), provider.raw_status.as_str(), provider.is_final);
         assert_eq!(found, (status, raw_status, is_final));
         if status == RowStatus::Error {
             assert_eq!(provider.error_code, "Code7");
@@ -142,7 +142,7 @@ async fn an_unknown_status_is_shown_and_changes_nothing(app: App) {
         (unmapped.status(), provider.raw_status.as_str()),
         (RowStatus::InProgress, "SOMETHING_NEW")
     );
-    assert!(provider.unmapped && !provider.r#final);
+    assert!(provider.unmapped && !provider.is_final);
     assert_eq!(app.history(&row.id).await.len(), 2, "no change of status");
     world.replica.sync(&row.settlement_id).await;
     assert_eq!(
@@ -187,7 +187,7 @@ async fn a_row_that_is_refused_fails_alone(app: App) {
             (code, text)
         );
         let provider = app.row(&row.id).await.provider.unwrap();
-        assert_eq!((provider.error_code.as_str(), provider.r#final), (code, true));
+        assert_eq!((provider.error_code.as_str(), provider.is_final), (code, true));
         app.delete_row(&row.id).await.unwrap();
     }
     world.end().await;

@@ -269,7 +269,7 @@ async fn the_refresh_finishes_what_was_cut_off(app: App) {
     for row in rows.iter().chain([&other]) {
         until(&app, &row.id, |row| row.status() == RowStatus::Paid).await;
         until(&app, &row.id, |row| {
-            row.provider.as_ref().is_some_and(|provider| provider.r#final)
+            row.provider.as_ref().is_some_and(|provider| provider.is_final)
         })
         .await;
     }

@@ -110,7 +110,7 @@ fn event(id: &str, event_type: &str, ref_code: &str, raw_status: &str, created: 
 
 fn said(row: &proto::AccountSettlement) -> (RowStatus, String, bool) {
     let provider = row.provider.clone().unwrap_or_default();
-    (row.status(), provider.raw_status, provider.r#final)
+    (row.status(), provider.raw_status, provider.is_final)
 }
 
 async fn events_move_rows_by_themselves(app: App) {
@@ -615,7 +615,7 @@ async fn the_order_of_events_does_not_matter(app: App) {
             }
             let row = app.row(&row.id).await;
             assert_eq!(
-                (row.status(), row.provider.as_ref().unwrap().r#final),
+                (row.status(), row.provider.as_ref().unwrap().is_final),
                 expected,
                 "{told}"
             );

@@ -396,7 +396,7 @@ impl From<ProviderPayment> for proto::ProviderPayment {
             error_code: provider.error_code,
             error_message: provider.error_message,
             unmapped: provider.is_unmapped,
-            r#final: provider.is_final,
+            is_final: provider.is_final,
             event_time: provider.event_time.map(Into::into),
         }
     }
