@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
+use super::posting::Posting;
 use super::{Billing, Call, Mutation};
 use crate::domain::currency::Currency;
 use crate::domain::entries::{AccrualKey, Entry, EntryKey, EntryOutcome, NewEntry, RejectReason, Rejection};
@@ -64,9 +65,13 @@ impl Mutation for PostEntries {
 }
 
 impl Billing {
-    /// Posts entries in one transaction, and answers each in order.
+    /// Posts entries in one transaction, and answers each in order. Small calls that wait together may share it.
     pub async fn post_entries(&self, call: &Call, request: PostEntries) -> Result<Vec<EntryOutcome>> {
-        self.mutate(call, request).await
+        if Posting::shares(call, &request) {
+            self.post_together(call, request).await
+        } else {
+            self.mutate(call, request).await
+        }
     }
 
     /// Lists entries in the order in which they were posted.

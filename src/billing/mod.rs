@@ -18,6 +18,7 @@ mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
 mod payouts;
+mod posting;
 mod provider_events;
 mod provider_words;
 mod settle_balances;
@@ -44,6 +45,7 @@ pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
 pub use self::payout_holds::*;
 pub use self::payouts::*;
+use self::posting::Posting;
 pub use self::provider_events::*;
 pub use self::settle_balances::*;
 use self::settlements::settlement_not_found;
@@ -69,6 +71,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Billing {
     store: Store,
     payouts: Arc<Payouts>,
+    posting: Arc<Posting>,
 }
 
 /// Who calls, and with which request id.
@@ -121,6 +124,7 @@ impl Billing {
         Self {
             store,
             payouts: Arc::default(),
+            posting: Arc::default(),
         }
     }
 
