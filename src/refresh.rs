@@ -18,8 +18,8 @@ const FASTEST_ROUND: Duration = Duration::from_millis(50);
 const SLOWEST_ROUND: Duration = Duration::from_secs(5);
 /// How often what waits is looked at.
 const WAITING_INTERVAL: Duration = Duration::from_secs(60);
-/// How often, in rounds of what waits, payment methods are looked through for those that do not refer to their payee.
-const MISSING_ROUNDS: u32 = 60;
+/// How often payment methods are looked through for those that do not refer to their payee.
+const MISSING_INTERVAL: Duration = Duration::from_secs(3600);
 /// The pause after a provider did not answer, doubled for each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -27,24 +27,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Works until shutdown. A round that is under way ends first.
 pub async fn run(billing: Billing, shutdown: CancellationToken) {
     let names: Vec<&'static str> = billing.payouts().providers.iter().map(|client| client.name()).collect();
-    let asking = names
-        .into_iter()
-        .map(|name| Refresh::new(&billing, name).run(&shutdown));
-    join(apply_waiting(&billing, &shutdown), join_all(asking)).await;
+    let asking = names.iter().flat_map(|name| {
+        [Subject::Payouts, Subject::Payees].map(|subject| Refresh::new(&billing, name, subject).run(&shutdown))
+    });
+    let local = join(apply_waiting(&billing, &shutdown), find_payees(&billing, &shutdown));
+    join(local, join_all(asking)).await;
 }
 
-/// What needs no provider: events that wait, and payment methods of older versions.
+/// Events that wait.
 async fn apply_waiting(billing: &Billing, shutdown: &CancellationToken) {
-    let mut round: u32 = 0;
     loop {
-        if round.is_multiple_of(MISSING_ROUNDS) {
-            log_failure("finding payees", billing.find_missing_payees().await);
-        }
         for kind in &KINDS {
             log_failure("applying events that wait", billing.apply_waiting_events(kind).await);
         }
-        round = round.wrapping_add(1);
         if is_shutdown_after(WAITING_INTERVAL, shutdown).await {
+            return;
+        }
+    }
+}
+
+/// Payment methods of older versions.
+async fn find_payees(billing: &Billing, shutdown: &CancellationToken) {
+    loop {
+        let has_more = log_failure("finding payees", billing.find_missing_payees().await).unwrap_or(false);
+        let pause = if has_more { FASTEST_ROUND } else { MISSING_INTERVAL };
+        if is_shutdown_after(pause, shutdown).await {
             return;
         }
     }
@@ -58,20 +65,29 @@ async fn is_shutdown_after(pause: Duration, shutdown: &CancellationToken) -> boo
     }
 }
 
-/// Asks one provider.
+/// What a provider is asked for.
+#[derive(Clone, Copy)]
+enum Subject {
+    Payouts,
+    Payees,
+}
+
+/// Asks one provider for one subject. Each has a loop of its own, so that one never waits for the other.
 struct Refresh<'a> {
     billing: &'a Billing,
     provider: &'static str,
+    subject: Subject,
     /// It is left alone until then.
     resume_at: Instant,
     failures: u32,
 }
 
 impl<'a> Refresh<'a> {
-    fn new(billing: &'a Billing, provider: &'static str) -> Self {
+    fn new(billing: &'a Billing, provider: &'static str, subject: Subject) -> Self {
         Self {
             billing,
             provider,
+            subject,
             resume_at: Instant::now(),
             failures: 0,
         }
@@ -90,28 +106,21 @@ impl<'a> Refresh<'a> {
 
     /// One round; whether there is more to do at once.
     async fn round(&mut self) -> bool {
-        let mut has_more = false;
-        if let Some(refreshed) = log_failure(
-            "refreshing payouts",
-            self.billing.refresh_due_payouts(self.provider).await,
-        ) {
-            has_more = refreshed.has_more;
-            if let Some(error) = refreshed.failure {
-                self.leave_alone(&error);
-                return false;
-            }
-            if refreshed.count > 0 {
-                self.failures = 0;
-            }
-        }
-        if let Some(Err(error)) = log_failure(
-            "refreshing payees",
-            self.billing.refresh_due_payees(self.provider).await,
-        ) {
+        let refreshed = match self.subject {
+            Subject::Payouts => self.billing.refresh_due_payouts(self.provider).await,
+            Subject::Payees => self.billing.refresh_due_payees(self.provider).await,
+        };
+        let Some(refreshed) = log_failure("refreshing", refreshed) else {
+            return false;
+        };
+        if let Some(error) = refreshed.failure {
             self.leave_alone(&error);
             return false;
         }
-        has_more
+        if refreshed.count > 0 {
+            self.failures = 0;
+        }
+        refreshed.has_more
     }
 
     /// After it did not answer, at least as long as it asks for.

@@ -30,7 +30,7 @@ use crate::domain::error::{Error, StoreFailure};
 use crate::domain::payouts::WordOutcome;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
-use crate::payout::{ProviderEvent, ProviderKind};
+use crate::payout::{EventError, ProviderEvent, ProviderKind};
 
 /// Bytes of a body at most.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -185,8 +185,7 @@ impl Receiver {
         let now = Timestamp::now().to_seconds_nanos().0;
         (webhook.verify)(header, &self.source.secrets, &body, now)
             .map_err(|problem| Refused::new(StatusCode::UNAUTHORIZED, problem.to_string()))?;
-        let event =
-            (webhook.read)(&body).map_err(|problem| Refused::new(StatusCode::BAD_REQUEST, problem.to_string()))?;
+        let event = (webhook.read)(&body).map_err(unreadable)?;
         let kept = (webhook.redact)(&body);
         let told = Told::of(&event);
         let receipt = self
@@ -196,6 +195,14 @@ impl Receiver {
             .map_err(|error| store_refusal(&error))?;
         Ok(told.answer(self.source.kind.name, &receipt))
     }
+}
+
+fn unreadable(problem: EventError) -> Refused {
+    let status = match problem {
+        EventError::NotJson | EventError::NoId | EventError::NoType => StatusCode::BAD_REQUEST,
+        EventError::TooManyPayments => StatusCode::PAYLOAD_TOO_LARGE,
+    };
+    Refused::new(status, problem.to_string())
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {

@@ -4,7 +4,8 @@
 use crate::dialect::SchemaMigration;
 
 // account_settlements.provider_*: the provider's word that stands, with what orders it among the others; and beside it the
-// newest word whose status is not known. provider_revision counts changes of these alone; the row's etag has it.
+// newest word whose status is not known, and the time of the newest that said it is under way: one that is newer than a final
+// failure puts that in doubt. provider_revision counts changes of these alone; the row's etag has it.
 // payouts: one row an account settlement from the first intent to send it on. Its state says what is known at the provider:
 // UNSENT surely nothing, UNKNOWN perhaps something (look it up before anything is sent), KNOWN the payment, DONE its end.
 // payouts.attempt_count: how often it was sent from here; 0 where the provider spoke of it first.
@@ -21,6 +22,7 @@ ALTER TABLE account_settlements ADD COLUMN provider_rank {int};
 ALTER TABLE account_settlements ADD COLUMN provider_revision {bigint} NOT NULL DEFAULT 0;
 ALTER TABLE account_settlements ADD COLUMN provider_unmapped_status {text};
 ALTER TABLE account_settlements ADD COLUMN provider_unmapped_time {bigint};
+ALTER TABLE account_settlements ADD COLUMN provider_under_way_time {bigint};
 
 CREATE TABLE payouts (
     account_settlement_id {uuid} NOT NULL PRIMARY KEY REFERENCES account_settlements (id),
@@ -65,6 +67,7 @@ CREATE TABLE provider_event_words (
 ) {strict};
 CREATE INDEX provider_event_words_waiting ON provider_event_words (provider, outcome, outcome_time, event_id)
     WHERE outcome IN ('STORED', 'UNMAPPED', 'NO_ROW');
+CREATE INDEX provider_event_words_contradicting ON provider_event_words (provider, event_id) WHERE outcome = 'CONTRADICTION';
 CREATE INDEX provider_event_words_by_row ON provider_event_words (account_settlement_id, event_id)
     WHERE account_settlement_id IS NOT NULL;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Billing, Call, Mutation};
+use super::{Billing, Call, Mutation, Refreshed};
 use crate::domain::error::Result;
 use crate::domain::payment_methods::PaymentMethodDetails;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
-use crate::payout::{PayeeStatus, ProviderError};
+use crate::payout::{PayeeStatus, ProviderErrorKind};
 use crate::store::payees::{self as store, MethodWithoutPayee, Payee, PayeeNews};
 use crate::store::{Tx, payment_method_types};
 
@@ -21,6 +21,8 @@ const CLAIM_TIME: Duration = Duration::from_secs(120);
 /// A payee that the provider does not know is asked for again after so long, then after pauses that double.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// One that can't be paid is asked for again after so long, should its provider not say by itself that it now can.
+const NOT_PAYABLE_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Payment methods that are given their payee in one round.
 const METHODS_A_ROUND: usize = 500;
 
@@ -28,7 +30,10 @@ const METHODS_A_ROUND: usize = 500;
 pub(super) async fn hear_of_payee(tx: &Tx, provider: &str, said: &PayeeStatus) -> Result<()> {
     let now = Timestamp::now();
     let mut ids = Vec::with_capacity(said.identifiers.len());
-    for identifier in &said.identifiers {
+    let mut identifiers = said.identifiers.clone();
+    // In one order: of two events that bring the same new payees, one waits for the other.
+    identifiers.sort_unstable();
+    for identifier in &identifiers {
         // Made when it is not there: the payment method may come later.
         ids.push(store::find_or_insert(tx, provider, identifier, now, None).await?);
     }
@@ -58,7 +63,8 @@ async fn keep_news(tx: &Tx, payee: &Payee, said: &PayeeStatus, now: Timestamp) -
         reason: if payable { "" } else { &said.reason },
         event_time: said.event_time,
     };
-    store::update(tx, payee.id, &news, now, None).await
+    let next_time = (!payable).then(|| now.plus(NOT_PAYABLE_PAUSE));
+    store::update(tx, payee.id, &news, now, next_time).await
 }
 
 /// Takes payees that are due.
@@ -127,10 +133,13 @@ impl Mutation for RecordPayee {
         let now = Timestamp::now();
         match &self.said {
             None => store::postpone(tx, &[self.id], Some(now.plus(self.pause))).await,
-            Some(said) if said.is_payable.is_none() => store::postpone(tx, &[self.id], None).await,
             Some(said) => {
-                // Asked and answered, whether it is news or not.
-                store::postpone(tx, &[self.id], None).await?;
+                // Asked and answered, whether it is news or not; what can't be paid, or is not said, is asked for again.
+                let pause = (said.is_payable != Some(true)).then_some(NOT_PAYABLE_PAUSE);
+                store::postpone(tx, &[self.id], pause.map(|pause| now.plus(pause))).await?;
+                if said.is_payable.is_none() {
+                    return Ok(());
+                }
                 for payee in store::lock(tx, &[self.id]).await? {
                     keep_news(tx, &payee, said, now).await?;
                 }
@@ -160,8 +169,8 @@ impl Mutation for SetPayee {
 }
 
 impl Billing {
-    /// Asks the provider for some of the payees that are due; how many, or why it did not answer.
-    pub async fn refresh_due_payees(&self, provider: &str) -> Result<std::result::Result<usize, ProviderError>> {
+    /// Asks the provider for some of the payees that are due.
+    pub async fn refresh_due_payees(&self, provider: &str) -> Result<Refreshed> {
         let (client, kind) = self.client(provider)?;
         let call = Call::by_system(kind.name);
         let taken = self.mutate(&call, ClaimPayees { provider: kind.name }).await?;
@@ -170,7 +179,18 @@ impl Billing {
             let said = match &payee.identifier {
                 Some(identifier) => match client.payee_status(identifier).await {
                     Ok(said) => said,
-                    Err(error) => return Ok(Err(error)),
+                    Err(error) if error.kind.is_transient() || error.kind == ProviderErrorKind::Credentials => {
+                        return Ok(Refreshed {
+                            count,
+                            has_more: false,
+                            failure: Some(error),
+                        });
+                    }
+                    Err(error) => {
+                        // It is this payee's alone: the others must not wait for it.
+                        tracing::warn!(provider = kind.name, payee = %payee.id, %error, "a payee can't be asked for");
+                        None
+                    }
                 },
                 None => None,
             };
@@ -182,28 +202,26 @@ impl Billing {
             };
             self.mutate(&call, record).await?;
         }
-        Ok(Ok(count))
+        Ok(Refreshed {
+            count,
+            has_more: count == ROUND,
+            failure: None,
+        })
     }
 
-    /// Gives payment methods that a version before this one wrote their payees; how many.
-    pub async fn find_missing_payees(&self) -> Result<usize> {
+    /// Gives some of the payment methods that a version before this one wrote their payees; whether there may be more.
+    pub async fn find_missing_payees(&self) -> Result<bool> {
         let reader = self.store.reader();
         let types = payment_method_types::list_all(&reader).await?;
-        let mut count = 0;
+        let mut has_more = false;
         for method_type in types.iter().filter(|method_type| method_type.provider().is_some()) {
-            loop {
-                let methods = store::methods_without_payee(&reader, &method_type.id, METHODS_A_ROUND).await?;
-                let found = methods.len();
-                for method in methods {
-                    self.find_payee_of(method).await?;
-                }
-                count += found;
-                if found < METHODS_A_ROUND {
-                    break;
-                }
+            let methods = store::methods_without_payee(&reader, &method_type.id, METHODS_A_ROUND).await?;
+            has_more |= methods.len() == METHODS_A_ROUND;
+            for method in methods {
+                self.find_payee_of(method).await?;
             }
         }
-        Ok(count)
+        Ok(has_more)
     }
 
     /// In two transactions: who makes a method locks methods before payees, this has it the other way round.

@@ -5,7 +5,7 @@
 //! its money is let go by the provider's last word alone, and whatever is cut off between is asked for before anything is
 //! sent again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use super::provider_words::{Heard, Origin, Word, hear};
 use super::{Billing, Call, Mutation, jittered};
 use crate::domain::account_settlements::Status;
 use crate::domain::error::{Error, Reason, Result};
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, parse_uuid};
 use crate::domain::payouts::{Payout, PayoutAlarm, PayoutState, ProviderRow};
 use crate::domain::time::Timestamp;
 use crate::payout::{
-    PaymentOrder, PayoutProvider, ProviderError, ProviderErrorKind, ProviderKind, Providers, RowOutcome, SubmitError,
-    kind,
+    LookUp, PaymentOrder, PaymentReport, PayoutProvider, ProviderError, ProviderErrorKind, ProviderKind, Providers,
+    RowOutcome, SubmitError, kind,
 };
 use crate::store::payouts::{self as store, Order};
 use crate::store::{Tx, payout_alarms};
@@ -34,6 +34,8 @@ const SEND_WITHIN_SHARE: u32 = 4;
 /// Pause before what was not sent is tried again, doubled for each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+/// Raw status of a row that the provider refused without giving it one.
+const REFUSED: &str = "REFUSED";
 
 /// How payouts are refreshed.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +108,16 @@ pub(super) struct Sent {
     pub(super) failure: Option<ProviderError>,
 }
 
+/// What became of one order, as far as this side can tell.
+enum RowSent {
+    /// The provider spoke of it.
+    Answered(RowOutcome),
+    /// It surely was not sent.
+    NotSent(ProviderError),
+    /// Anything may have happened.
+    Unknown(ProviderError),
+}
+
 /// Keeps what was answered to a batch.
 #[derive(Serialize)]
 pub(super) struct RecordSubmission {
@@ -116,12 +128,10 @@ pub(super) struct RecordSubmission {
     #[serde(skip)]
     interval: Duration,
     #[serde(skip)]
-    ids: Vec<Uuid>,
-    #[serde(skip)]
-    outcome: std::result::Result<Vec<RowOutcome>, SubmitError>,
+    sent: BTreeMap<Uuid, RowSent>,
     /// Rows of the same call that were left out.
     #[serde(skip)]
-    on_hold: Vec<(Uuid, Status)>,
+    left_out: Vec<SentPayout>,
 }
 
 /// What was kept of a batch's answer.
@@ -137,76 +147,81 @@ impl Mutation for RecordSubmission {
     type Answer = RecordedSubmission;
 
     async fn run(&self, tx: &Tx, _call: &Call) -> Result<RecordedSubmission> {
-        let rows = store::lock(tx, &self.ids).await?;
-        let words = self.words(&rows.values().collect::<Vec<_>>());
+        let ids: Vec<Uuid> = self.sent.keys().copied().collect();
+        let rows = store::lock(tx, &ids).await?;
+        let words: Vec<Word> = rows.values().filter_map(|row| self.word(row)).collect();
         let heard = hear(tx, self.kind, &words, &Origin::Answer, self.interval).await?;
-        self.write_unanswered(tx, &words, rows.into_values().collect()).await?;
-        let mut payouts = self.payouts(tx).await?;
-        payouts.extend(self.on_hold.iter().copied().map(SentPayout::on_hold));
+        let said: HashSet<Uuid> = heard.iter().filter_map(|heard| heard.id).collect();
+        let unanswered = rows.into_values().filter(|row| !said.contains(&row.id)).collect();
+        self.write_unanswered(tx, unanswered).await?;
+        let mut payouts: Vec<SentPayout> = store::read(tx, &ids)
+            .await?
+            .iter()
+            .map(|row| self.payout(row))
+            .collect();
+        payouts.extend(self.left_out.iter().cloned());
         payouts.sort_unstable_by_key(|payout| payout.id);
         Ok(RecordedSubmission { payouts, heard })
     }
 }
 
 impl RecordSubmission {
-    /// The words among the outcomes. A refusal of an attempt that another one followed says nothing of that one.
-    fn words(&self, rows: &[&ProviderRow]) -> Vec<Word> {
-        let Ok(outcomes) = &self.outcome else {
-            return Vec::new();
+    /// What the provider said of a row. That it failed or was refused is believed of the last attempt alone: another one that
+    /// followed is another payment. And a refusal says that there is none, which anything that was heard of one outweighs.
+    fn word(&self, row: &ProviderRow) -> Option<Word> {
+        let Some(RowSent::Answered(outcome)) = self.sent.get(&row.id) else {
+            return None;
         };
-        let is_last_attempt = |ref_code: &str| {
-            let row = rows.iter().find(|row| row.id.to_string() == ref_code);
-            row.is_some_and(|row| self.is_of_this_batch(row))
-        };
-        let mut words = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            match outcome {
-                RowOutcome::Accepted(report) => words.push(Word::Said(report.clone())),
-                RowOutcome::Refused(report) if is_last_attempt(&report.ref_code) => {
-                    words.push(Word::Refused(report.clone()));
-                }
-                RowOutcome::Refused(_) | RowOutcome::Unknown { .. } => {}
+        let is_waiting = self.is_waiting(row);
+        match outcome {
+            RowOutcome::Accepted(report) => {
+                let mapped = (self.kind.map_status)(&report.raw_status);
+                let has_failed = mapped.is_some_and(|mapped| mapped.status == Status::Error);
+                (is_waiting || !has_failed).then(|| Word::Said(report.clone()))
             }
+            RowOutcome::Refused(report) => {
+                let is_silent = row.standing.is_none() && row.unmapped.is_none();
+                (is_waiting && is_silent).then(|| {
+                    Word::Refused(PaymentReport {
+                        event_time: None,
+                        ..report.clone()
+                    })
+                })
+            }
+            RowOutcome::Unknown { .. } => None,
         }
-        words
     }
 
-    fn is_of_this_batch(&self, row: &ProviderRow) -> bool {
-        row.payout
-            .as_ref()
-            .is_some_and(|payout| payout.batch_id == self.batch_id)
+    /// Whether a row still waits for the answer to this batch.
+    fn is_waiting(&self, row: &ProviderRow) -> bool {
+        let payout = row.payout.as_ref();
+        payout.is_some_and(|payout| payout.batch_id == self.batch_id && payout.state == PayoutState::Unknown)
     }
 
     /// Rows of which nothing was said are asked for soon, or sent again where surely nothing was sent.
-    async fn write_unanswered(&self, tx: &Tx, words: &[Word], rows: Vec<ProviderRow>) -> Result<()> {
+    async fn write_unanswered(&self, tx: &Tx, mut rows: Vec<ProviderRow>) -> Result<()> {
         let now = Timestamp::now();
-        let answered: HashSet<&str> = words.iter().map(|word| word.report().ref_code.as_str()).collect();
-        let mut unanswered = Vec::new();
-        for mut row in rows {
-            let is_open = self.is_of_this_batch(&row) && !answered.contains(row.id.to_string().as_str());
-            match &mut row.payout {
-                Some(payout) if is_open && payout.state == PayoutState::Unknown => {
-                    self.set_unanswered(payout, now);
-                    unanswered.push(row);
-                }
-                Some(_) | None => {}
+        rows.retain(|row| self.is_waiting(row));
+        for row in &mut rows {
+            if let (Some(payout), Some(sent)) = (&mut row.payout, self.sent.get(&row.id)) {
+                self.set_unanswered(payout, sent, now);
             }
         }
-        store::write(tx, self.kind.name, &unanswered.iter().collect::<Vec<_>>(), now).await
+        store::write(tx, self.kind.name, &rows.iter().collect::<Vec<_>>(), now).await
     }
 
-    fn set_unanswered(&self, payout: &mut Payout, now: Timestamp) {
-        let pause = match &self.outcome {
-            Err(SubmitError::NotSent(error)) => {
+    fn set_unanswered(&self, payout: &mut Payout, sent: &RowSent, now: Timestamp) {
+        let pause = match sent {
+            RowSent::NotSent(error) => {
                 payout.state = PayoutState::Unsent;
                 let backoff = jittered(retry_pause(payout.attempt_count));
                 error.retry_after.unwrap_or(backoff).max(backoff)
             }
-            Err(SubmitError::Unknown(error)) => {
+            RowSent::Unknown(error) => {
                 let pause = payout.pause_in_doubt(self.interval);
                 error.retry_after.unwrap_or(pause).max(pause)
             }
-            Ok(_) => payout.pause_in_doubt(self.interval),
+            RowSent::Answered(_) => payout.pause_in_doubt(self.interval),
         };
         // Doubt begins when it was last possible that something was sent.
         payout.attempt_time = now;
@@ -214,38 +229,18 @@ impl RecordSubmission {
         payout.claimed_until = now;
     }
 
-    /// The rows as they are now.
-    async fn payouts(&self, tx: &Tx) -> Result<Vec<SentPayout>> {
-        let rows = store::lock(tx, &self.ids).await?;
-        let texts = self.texts();
-        Ok(rows
-            .values()
-            .map(|row| {
-                let mut payout = SentPayout::of(row);
-                if payout.error_text.is_empty() && matches!(payout.outcome, SendOutcome::Unknown | SendOutcome::NotSent)
-                {
-                    let of_row = texts.iter().find(|(ref_code, _)| *ref_code == row.id.to_string());
-                    let of_batch = self.outcome.as_ref().err().map(|error| error.error().to_string());
-                    payout.error_text = of_row
-                        .map(|(_, text)| (*text).to_owned())
-                        .or(of_batch)
-                        .unwrap_or_default();
-                }
-                payout
-            })
-            .collect())
-    }
-
-    /// Why rows are unknown, by ref code.
-    fn texts(&self) -> Vec<(&str, &str)> {
-        let unknown = |outcome: &'_ RowOutcome| matches!(outcome, RowOutcome::Unknown { .. });
-        let mut texts = Vec::new();
-        for outcome in self.outcome.iter().flatten().filter(|outcome| unknown(outcome)) {
-            if let RowOutcome::Unknown { ref_code, text } = outcome {
-                texts.push((ref_code.as_str(), text.as_str()));
-            }
+    /// A row as it is now, with why it is not answered.
+    fn payout(&self, row: &ProviderRow) -> SentPayout {
+        let mut payout = SentPayout::of(row);
+        let is_unanswered = matches!(payout.outcome, SendOutcome::Unknown | SendOutcome::NotSent);
+        if payout.error_text.is_empty() && is_unanswered {
+            payout.error_text = match self.sent.get(&row.id) {
+                Some(RowSent::NotSent(error) | RowSent::Unknown(error)) => error.to_string(),
+                Some(RowSent::Answered(RowOutcome::Unknown { text, .. })) => text.clone(),
+                Some(RowSent::Answered(_)) | None => String::new(),
+            };
         }
-        texts
+        payout
     }
 }
 
@@ -330,35 +325,37 @@ impl Billing {
     }
 
     /// Sends the rows of a committed intent, once, and keeps what is answered. `call` has the request id that the answer is
-    /// remembered by, where there is one.
+    /// remembered by, where there is one. After a failure before this, nothing is sent.
     pub(super) async fn send(
         &self,
         client: &dyn PayoutProvider,
         call: &Call,
         intent: Intent,
         orders: &[PaymentOrder],
+        failed_before: Option<&ProviderError>,
     ) -> Result<Sent> {
         let kind = intent.kind;
-        let outcome = if intent.began.elapsed() > self.payouts.options.claim_time / SEND_WITHIN_SHARE {
-            Err(SubmitError::Unknown(ProviderError::new(
-                ProviderErrorKind::TimedOut,
-                "too much time went by before it could be sent",
-            )))
-        } else {
-            client.submit(&intent.batch_id.to_string(), orders).await
+        let latest = intent.began + self.payouts.options.claim_time / SEND_WITHIN_SHARE;
+        let mut sending = Sending {
+            client,
+            batch_id: intent.batch_id.to_string(),
+            latest,
+            sent: BTreeMap::new(),
+            failure: failed_before.cloned(),
         };
-        let failure = outcome.as_ref().err().map(|error| error.error().clone());
-        if let Err(error) = &outcome {
+        sending.send_all(orders).await;
+        sending.check_refusals().await;
+        if let Some(error) = &sending.failure {
             tracing::warn!(provider = kind.name, batch_id = %intent.batch_id, rows = orders.len(), %error, "a batch was not answered");
         }
+        let failure = sending.failure.clone();
         let record = RecordSubmission {
             settlement_id: intent.settlement_id,
             batch_id: intent.batch_id,
             kind,
             interval: self.payouts.options.sync_interval,
-            ids: intent.ids,
-            outcome,
-            on_hold: intent.on_hold,
+            sent: sending.sent,
+            left_out: intent.left_out,
         };
         let recorded = self.mutate(call, record).await?;
         tell_alarms(kind.name, &recorded.heard);
@@ -369,13 +366,125 @@ impl Billing {
     }
 }
 
+/// A batch on its way.
+struct Sending<'a> {
+    client: &'a dyn PayoutProvider,
+    batch_id: String,
+    /// Nothing is sent after this.
+    latest: Instant,
+    sent: BTreeMap<Uuid, RowSent>,
+    /// Why nothing more is sent.
+    failure: Option<ProviderError>,
+}
+
+impl Sending<'_> {
+    /// Sends orders. Where a provider refuses them together for their content, they are sent in halves, so that one that it
+    /// does not take holds up no other.
+    async fn send_all(&mut self, orders: &[PaymentOrder]) {
+        let mut parts = vec![orders];
+        while let Some(part) = parts.pop() {
+            if let Some(error) = self.obstacle() {
+                self.note_all(part, || RowSent::NotSent(error.clone()));
+                continue;
+            }
+            match self.client.submit(&self.batch_id, part).await {
+                Ok(outcomes) => {
+                    for outcome in outcomes {
+                        let ref_code = outcome.ref_code().to_owned();
+                        self.note(&ref_code, RowSent::Answered(outcome));
+                    }
+                }
+                Err(SubmitError::NotSent(error)) if error.kind == ProviderErrorKind::Content => match part {
+                    [only] => self.note(&only.ref_code, RowSent::Answered(refused(only, &error))),
+                    _ => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                },
+                Err(SubmitError::NotSent(error)) => {
+                    self.note_all(part, || RowSent::NotSent(error.clone()));
+                    self.failure = Some(error);
+                }
+                Err(SubmitError::Unknown(error)) => {
+                    self.note_all(part, || RowSent::Unknown(error.clone()));
+                    self.failure = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Why the next part is not sent: what failed before, or that too much time went by since the intent.
+    fn obstacle(&mut self) -> Option<ProviderError> {
+        if self.failure.is_none() && Instant::now() > self.latest {
+            let text = "too much time went by before it could be sent";
+            self.failure = Some(ProviderError::new(ProviderErrorKind::TimedOut, text));
+        }
+        self.failure.clone()
+    }
+
+    fn note(&mut self, ref_code: &str, sent: RowSent) {
+        if let Ok(id) = parse_uuid(ref_code) {
+            self.sent.insert(id, sent);
+        }
+    }
+
+    fn note_all(&mut self, orders: &[PaymentOrder], sent: impl Fn() -> RowSent) {
+        for order in orders {
+            self.note(&order.ref_code, sent());
+        }
+    }
+
+    /// A refusal counts only where a look-up after it does not find the payment: it may be there from before.
+    async fn check_refusals(&mut self) {
+        let is_refused = |sent: &RowSent| matches!(sent, RowSent::Answered(RowOutcome::Refused(_)));
+        let refused: Vec<String> = self
+            .sent
+            .iter()
+            .filter(|(_, sent)| is_refused(sent))
+            .map(|(id, _)| id.to_string())
+            .collect();
+        if refused.is_empty() {
+            return;
+        }
+        match self.client.look_up(&refused).await {
+            Ok(answers) => {
+                for answer in answers {
+                    if let LookUp::Known(report) = answer {
+                        self.note(
+                            &report.ref_code.clone(),
+                            RowSent::Answered(RowOutcome::Accepted(report)),
+                        );
+                    }
+                }
+            }
+            Err(error) => {
+                for ref_code in &refused {
+                    self.note(ref_code, RowSent::Unknown(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// One order that was refused for its content.
+fn refused(order: &PaymentOrder, error: &ProviderError) -> RowOutcome {
+    RowOutcome::Refused(PaymentReport {
+        ref_code: order.ref_code.clone(),
+        raw_status: REFUSED.to_owned(),
+        provider_reference: String::new(),
+        error_code: error.code.clone(),
+        error_text: error.text.clone(),
+        event_time: None,
+    })
+}
+
 /// A committed intent to send rows.
 pub(super) struct Intent {
     pub(super) kind: &'static ProviderKind,
     pub(super) settlement_id: Option<Uuid>,
     pub(super) batch_id: Uuid,
-    pub(super) ids: Vec<Uuid>,
-    pub(super) on_hold: Vec<(Uuid, Status)>,
+    /// Rows of the same call that are left out.
+    pub(super) left_out: Vec<SentPayout>,
     /// Before it was committed.
     pub(super) began: Instant,
 }
@@ -388,9 +497,8 @@ impl Intent {
             batch_id,
             kind,
             interval: Duration::ZERO,
-            ids: Vec::new(),
-            outcome: Ok(Vec::new()),
-            on_hold: Vec::new(),
+            sent: BTreeMap::new(),
+            left_out: Vec::new(),
         }
     }
 }
@@ -433,11 +541,10 @@ pub(super) fn provider_failure(provider: &str, error: &ProviderError) -> Error {
         | ProviderErrorKind::Failed
         | ProviderErrorKind::Unauthorized
         | ProviderErrorKind::Refused
+        | ProviderErrorKind::Content
         | ProviderErrorKind::Unreadable => Error::refused_for_now(
             Reason::ProviderUnavailable,
-            format!(
-                "{provider} does not answer as it should ({error}): what was intended goes on by itself, call again later"
-            ),
+            format!("{provider} does not answer as it should ({error}): call again later"),
             error.retry_after,
         ),
     }

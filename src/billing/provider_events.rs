@@ -58,6 +58,22 @@ struct ApplyEvent {
     interval: Duration,
 }
 
+/// Lets others come before an event that can't be applied.
+#[derive(Serialize)]
+struct PostponeEvent {
+    provider: &'static str,
+    event_id: String,
+}
+
+impl Mutation for PostponeEvent {
+    const METHOD: &'static str = "PostponeEvent";
+    type Answer = ();
+
+    async fn run(&self, tx: &Tx, _call: &Call) -> Result<()> {
+        store::postpone(tx, self.provider, &self.event_id, Timestamp::now()).await
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct AppliedEvent {
     heard: Vec<Heard>,
@@ -92,18 +108,20 @@ fn words_to_keep(event: &ProviderEvent) -> Vec<NewWord> {
         }];
     }
     let of_payment = |payment: &crate::payout::PaymentReport| NewWord {
-        ref_code: cut(&payment.ref_code),
+        ref_code: plain(&payment.ref_code),
         account_settlement_id: parse_uuid(&payment.ref_code).ok(),
         raw_status: payment.raw_status.clone(),
     };
     event.payments.iter().map(of_payment).collect()
 }
 
-fn cut(ref_code: &str) -> String {
-    let kept = ref_code
-        .char_indices()
-        .take_while(|(start, character)| start + character.len_utf8() <= MAX_REF_CODE_BYTES);
-    kept.map(|(_, character)| character).collect()
+/// A ref code that is plain enough to be one; those of others may hold anything.
+fn plain(ref_code: &str) -> String {
+    let is_plain = ref_code.len() <= MAX_REF_CODE_BYTES
+        && ref_code
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if is_plain { ref_code.to_owned() } else { String::new() }
 }
 
 impl Mutation for ApplyEvent {
@@ -111,12 +129,7 @@ impl Mutation for ApplyEvent {
     type Answer = AppliedEvent;
 
     async fn run(&self, tx: &Tx, _call: &Call) -> Result<AppliedEvent> {
-        let positions = store::lock_waiting(tx, self.kind.name, &self.event_id).await?;
-        let positions: Vec<i32> = positions
-            .into_iter()
-            .filter(|position| *position > self.after)
-            .take(CHUNK)
-            .collect();
+        let positions = store::lock_waiting(tx, self.kind.name, &self.event_id, self.after, CHUNK).await?;
         let Some(last) = positions.last().copied() else {
             return Ok(AppliedEvent {
                 heard: Vec::new(),
@@ -221,8 +234,19 @@ impl Billing {
         let cut_off_before = Timestamp::now().minus(CUT_OFF_AFTER);
         let events = store::waiting(&reader, kind.name, cut_off_before, &now_known, WAITING_LIMIT).await?;
         for event_id in &events {
-            let outcomes = self.apply_event(kind, event_id).await?;
-            tracing::info!(provider = kind.name, %event_id, words = outcomes.len(), "applied an event that waited");
+            match self.apply_event(kind, event_id).await {
+                Ok(outcomes) => {
+                    tracing::info!(provider = kind.name, %event_id, words = outcomes.len(), "applied an event that waited");
+                }
+                Err(error) => {
+                    tracing::error!(provider = kind.name, %event_id, %error, "an event that waits can't be applied");
+                    let postpone = PostponeEvent {
+                        provider: kind.name,
+                        event_id: event_id.clone(),
+                    };
+                    self.mutate(&Call::by_system(kind.name), postpone).await?;
+                }
+            }
         }
         Ok(events.len())
     }

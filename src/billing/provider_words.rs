@@ -24,8 +24,8 @@ use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{Change, ChangeOfRow};
 use crate::store::{Tx, payout_alarms, payout_holds, status_changes};
 
-/// A refusal's rank among words of the same time: nothing that was said before outlives it.
-const REFUSED_RANK: u8 = u8::MAX;
+/// A refusal's rank. It has no time either: any word about a payment counts more than that there is none.
+const REFUSED_RANK: u8 = 0;
 
 /// What a provider said of one payment.
 #[derive(Debug, Clone)]
@@ -96,6 +96,14 @@ impl Word {
 }
 
 impl Heard {
+    /// One that is about nothing but an alarm.
+    pub(super) fn of_alarm(alarm: Option<Alarm>) -> Self {
+        Self {
+            alarm,
+            ..Self::nothing(WordOutcome::Contradiction, None)
+        }
+    }
+
     fn nothing(outcome: WordOutcome, id: Option<Uuid>) -> Self {
         Self {
             outcome,
@@ -172,6 +180,10 @@ async fn hear_one(
     let report = word.report();
     let id = Some(work.row.id);
     let held = work.standing();
+    let is_repeated = matches!(origin, Origin::Answer) && work.says_the_same(report);
+    if !is_repeated {
+        work.note_under_way(word, kind);
+    }
     let verdict = judge(held.as_ref(), report, |raw_status| word.map(kind, raw_status));
     if work.row.deleted {
         return hear_of_deleted(tx, kind, work, report, verdict, origin, now).await;
@@ -183,6 +195,8 @@ async fn hear_one(
             Ok(Heard::nothing(WordOutcome::Unmapped, id))
         }
         Verdict::Stale => Ok(Heard::nothing(WordOutcome::Stale, id)),
+        // A provider that does not tell since when says the same at each question, with the question's time.
+        Verdict::Moves(_) if is_repeated => Ok(Heard::nothing(WordOutcome::Stale, id)),
         Verdict::Moves(mapped) => {
             work.stands(report, mapped);
             Ok(Heard::nothing(WordOutcome::Applied, id))
@@ -214,10 +228,8 @@ async fn hear_of_deleted(
     let id = Some(work.row.id);
     let mapped = match verdict {
         Verdict::Unmapped => return Ok(Heard::nothing(WordOutcome::Unmapped, id)),
-        Verdict::Stale | Verdict::Contradicts { moves: false, .. } => {
-            return Ok(Heard::nothing(WordOutcome::Stale, id));
-        }
-        Verdict::Moves(mapped) | Verdict::Contradicts { mapped, moves: true } => mapped,
+        Verdict::Stale => return Ok(Heard::nothing(WordOutcome::Stale, id)),
+        Verdict::Moves(mapped) | Verdict::Contradicts { mapped, .. } => mapped,
     };
     if mapped.status == Status::Error {
         return Ok(Heard::nothing(WordOutcome::Stale, id));
@@ -236,7 +248,6 @@ async fn hear_of_deleted(
     })
 }
 
-/// Keeps an alarm; none when this word raised one before.
 async fn raise(
     tx: &Tx,
     kind: &ProviderKind,
@@ -245,14 +256,34 @@ async fn raise(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<Option<Alarm>> {
+    raise_alarm(
+        tx,
+        kind,
+        &work.row,
+        (&report.raw_status, report.event_time),
+        origin,
+        now,
+    )
+    .await
+}
+
+/// Keeps an alarm about what was said, and when; none when the same raised one before.
+pub(super) async fn raise_alarm(
+    tx: &Tx,
+    kind: &ProviderKind,
+    row: &ProviderRow,
+    (raw_status, event_time): (&str, Option<Timestamp>),
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<Option<Alarm>> {
     let alarm = PayoutAlarm {
         id: new_id(),
-        account_settlement_id: work.row.id,
-        account_id: work.row.account_id.clone(),
+        account_settlement_id: row.id,
+        account_id: row.account_id.clone(),
         provider: kind.name.to_owned(),
-        raw_status: report.raw_status.clone(),
-        event_time: report.event_time,
-        was_deleted: work.row.deleted,
+        raw_status: raw_status.to_owned(),
+        event_time,
+        was_deleted: row.deleted,
         origin: match origin {
             Origin::Answer => "look-up".to_owned(),
             Origin::Event(id) => format!("event {id}"),
@@ -279,7 +310,6 @@ async fn write(tx: &Tx, kind: &ProviderKind, mut works: Vec<Work>, interval: Dur
         writes.push(ProviderWrite {
             row: &work.row,
             status: work.status,
-            paid_time: work.paid_time(now),
         });
         if work.status != work.row.status {
             counters.moved(
@@ -340,7 +370,7 @@ impl Work {
                 event_time: word.event_time,
             },
             mapped: MappedStatus {
-                status: self.status,
+                status: word.status,
                 is_final: word.is_final,
                 rank: word.rank,
             },
@@ -354,12 +384,36 @@ impl Work {
             error_code: report.error_code.clone(),
             error_text: report.error_text.clone(),
             event_time: report.event_time,
+            status: mapped.status,
             is_final: mapped.is_final,
             rank: mapped.rank,
         });
         self.status = mapped.status;
         self.is_changed = true;
         self.is_known = true;
+    }
+
+    /// Keeps when it was last said to be under way: newer than a final failure, it puts that in doubt.
+    fn note_under_way(&mut self, word: &Word, kind: &ProviderKind) {
+        let report = word.report();
+        let mapped = word.map(kind, &report.raw_status);
+        let is_under_way = mapped.is_some_and(|mapped| mapped.status == Status::InProgress);
+        if is_under_way && report.event_time > self.row.under_way_time && !self.row.deleted {
+            let was_final = self.row.is_final();
+            self.row.under_way_time = report.event_time;
+            self.is_changed = true;
+            // In doubt it is asked for again.
+            self.is_known |= was_final && !self.row.is_final();
+        }
+    }
+
+    fn says_the_same(&self, report: &PaymentReport) -> bool {
+        self.row.standing.as_ref().is_some_and(|word| {
+            word.raw_status == report.raw_status
+                && word.reference == report.provider_reference
+                && word.error_code == report.error_code
+                && word.error_text == report.error_text
+        })
     }
 
     /// Keeps the newest of the words that are not known, whatever order they come in.
@@ -384,14 +438,8 @@ impl Work {
         let standing = self.row.standing.as_ref();
         let unchanged_since = standing.and_then(|word| word.event_time).unwrap_or(now);
         let pause = jittered(pause_until_refresh(self.status, unchanged_since, now, interval));
-        let is_final = standing.is_some_and(|word| word.is_final);
-        let payout = Payout::known(self.row.payout.as_ref(), is_final, now, now.plus(pause));
+        let payout = Payout::known(self.row.payout.as_ref(), self.row.is_final(), now, now.plus(pause));
         self.row.payout = Some(payout);
-    }
-
-    fn paid_time(&self, now: Timestamp) -> Option<Timestamp> {
-        let said = self.row.standing.as_ref().and_then(|word| word.event_time);
-        (self.status == Status::Paid).then(|| said.unwrap_or(now))
     }
 
     /// What the history says: the provider's word, and why where it failed.

@@ -129,7 +129,8 @@ pub(super) fn check_deletable(rows: &[RowState]) -> Result<()> {
         "affiliate.billing.v1.AccountSettlement",
         first.id,
         format!(
-            "{} account settlements can't be deleted, set them back to NEW first: {}",
+            "{} account settlements can't be deleted (set them back to NEW first; those of a provider only after its last word \
+             that they failed): {}",
             held.len(),
             named.join(", ")
         ),

@@ -58,9 +58,20 @@ struct IntendSubmission {
 struct Intended {
     token: Uuid,
     batch_id: Uuid,
+    /// What is sent.
     ids: Vec<Uuid>,
-    on_hold: Vec<(Uuid, Status)>,
+    /// What is not.
+    left_out: Vec<SentPayout>,
     last: Option<Uuid>,
+}
+
+/// What becomes of the candidates.
+#[derive(Default)]
+struct Chosen {
+    to_send: Vec<ProviderRow>,
+    /// Rows that the provider spoke of already: they are asked for, not sent.
+    to_ask: Vec<ProviderRow>,
+    on_hold: Vec<SentPayout>,
 }
 
 impl Mutation for IntendSubmission {
@@ -69,46 +80,58 @@ impl Mutation for IntendSubmission {
 
     async fn run(&self, tx: &Tx, call: &Call) -> Result<Intended> {
         check_alive(tx, self.settlement_id).await?;
-        let (mut to_send, on_hold) = self.choose(tx).await?;
+        let mut chosen = self.choose(tx).await?;
         let now = Timestamp::now();
         let batch_id = new_id();
-        start(tx, self.provider, call, &to_send, now).await?;
-        for row in &mut to_send {
+        start(tx, self.provider, call, &chosen.to_send, now).await?;
+        start(tx, self.provider, call, &chosen.to_ask, now).await?;
+        for row in &mut chosen.to_send {
             let payout = Payout::sending(row.payout.as_ref(), batch_id, now, now.plus(self.claim_time));
             row.payout = Some(payout);
         }
-        store::write(tx, self.provider, &to_send.iter().collect::<Vec<_>>(), now).await?;
+        for row in &mut chosen.to_ask {
+            row.payout = Some(Payout::known(None, false, now, now));
+        }
+        let rows: Vec<&ProviderRow> = chosen.to_send.iter().chain(&chosen.to_ask).collect();
+        store::write(tx, self.provider, &rows, now).await?;
+        let mut left_out = chosen.on_hold;
+        left_out.extend(chosen.to_ask.iter().map(|row| SentPayout {
+            status: Status::InProgress,
+            ..SentPayout::of(row)
+        }));
         Ok(Intended {
             token: self.token,
             batch_id,
-            ids: to_send.iter().map(|row| row.id).collect(),
-            on_hold,
+            ids: chosen.to_send.iter().map(|row| row.id).collect(),
+            left_out,
             last: self.candidates.last().copied(),
         })
     }
 }
 
 impl IntendSubmission {
-    /// The candidates, locked, that are still to be sent; and those whose accounts are on hold.
-    async fn choose(&self, tx: &Tx) -> Result<(Vec<ProviderRow>, Vec<(Uuid, Status)>)> {
+    /// The candidates, locked, that are still to be sent.
+    async fn choose(&self, tx: &Tx) -> Result<Chosen> {
+        let mut chosen = Chosen::default();
         if self.candidates.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(chosen);
         }
         let mut rows = store::lock(tx, &self.candidates).await?;
         let accounts: HashSet<String> = rows.values().map(|row| row.account_id.to_string()).collect();
         let held = payout_holds::held_among(tx, &accounts.into_iter().collect::<Vec<_>>()).await?;
-        let (mut to_send, mut on_hold) = (Vec::new(), Vec::new());
         for id in &self.candidates {
             let Some(row) = rows.remove(id).filter(can_be_sent) else {
                 continue;
             };
-            if held.contains(&row.account_id) {
-                on_hold.push((row.id, row.status));
+            if row.standing.is_some() || row.unmapped.is_some() {
+                chosen.to_ask.push(row);
+            } else if held.contains(&row.account_id) {
+                chosen.on_hold.push(SentPayout::on_hold((row.id, row.status)));
             } else {
-                to_send.push(row);
+                chosen.to_send.push(row);
             }
         }
-        Ok((to_send, on_hold))
+        Ok(chosen)
     }
 }
 
@@ -219,7 +242,7 @@ impl Billing {
         };
         if intended.token != token {
             return self
-                .submitted_before(kind, call, settlement_id, &intended, last)
+                .submitted_before(kind, call, settlement_id, intended, last)
                 .await
                 .map(Some);
         }
@@ -229,17 +252,16 @@ impl Billing {
             .filter(|order| ids.contains(&order.ref_code))
             .collect();
         if orders.is_empty() {
-            return Ok(Some(SubmittedChunk::of_held(&intended.on_hold, last)));
+            return Ok(Some(SubmittedChunk::of_left_out(intended.left_out, last)));
         }
         let intent = Intent {
             kind,
             settlement_id: Some(settlement_id),
             batch_id: intended.batch_id,
-            ids: intended.ids,
-            on_hold: intended.on_hold,
+            left_out: intended.left_out,
             began,
         };
-        let sent = self.send(client, call, intent, &orders).await?;
+        let sent = self.send(client, call, intent, &orders, None).await?;
         Ok(Some(SubmittedChunk {
             batch_id: Some(intended.batch_id),
             payouts: sent.payouts,
@@ -254,11 +276,11 @@ impl Billing {
         kind: &'static ProviderKind,
         call: &Call,
         settlement_id: Uuid,
-        intended: &Intended,
+        intended: Intended,
         last: Uuid,
     ) -> Result<SubmittedChunk> {
         if intended.ids.is_empty() {
-            return Ok(SubmittedChunk::of_held(&intended.on_hold, last));
+            return Ok(SubmittedChunk::of_left_out(intended.left_out, last));
         }
         let record = Intent::record_key(settlement_id, intended.batch_id, kind);
         let payouts = match self.recorded(call, &record).await? {
@@ -266,7 +288,7 @@ impl Billing {
             None => {
                 let rows = store::read(&self.store.reader(), &intended.ids).await?;
                 let mut payouts: Vec<SentPayout> = rows.iter().map(SentPayout::of).collect();
-                payouts.extend(intended.on_hold.iter().copied().map(SentPayout::on_hold));
+                payouts.extend(intended.left_out);
                 payouts.sort_unstable_by_key(|payout| payout.id);
                 payouts
             }
@@ -299,10 +321,11 @@ impl Billing {
 }
 
 impl SubmittedChunk {
-    fn of_held(on_hold: &[(Uuid, Status)], last: Uuid) -> Self {
+    fn of_left_out(mut payouts: Vec<SentPayout>, last: Uuid) -> Self {
+        payouts.sort_unstable_by_key(|payout| payout.id);
         Self {
             batch_id: None,
-            payouts: on_hold.iter().copied().map(SentPayout::on_hold).collect(),
+            payouts,
             last,
             failure: None,
         }

@@ -3,21 +3,21 @@
 //! Payouts are taken first, so that several replicas share them; then they are asked for, outside any transaction; then what
 //! was answered is written, together with the intent to send again what the provider surely has not got.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::payouts::{Intent, SendOutcome, SentPayout, provider_failure, tell_alarms};
-use super::provider_words::{Heard, Origin, Word, hear};
+use super::provider_words::{Heard, Origin, Word, hear, raise_alarm};
 use super::{Billing, Call, Mutation, detached, jittered, settlement_not_found};
 use crate::domain::account_settlements::Status;
-use crate::domain::error::Result;
-use crate::domain::ids::new_id;
-use crate::domain::payouts::{Payout, PayoutState, ProviderRow, WordOutcome};
+use crate::domain::error::{Error, Result};
+use crate::domain::ids::{new_id, parse_uuid};
+use crate::domain::payouts::{NO_LONGER_KNOWN, Payout, PayoutState, ProviderRow, WordOutcome};
 use crate::domain::time::Timestamp;
-use crate::payout::{LookUp, PayoutProvider, ProviderError, ProviderKind};
+use crate::payout::{LookUp, PayoutProvider, ProviderError, ProviderErrorKind, ProviderKind};
 use crate::store::payouts::{self as store, Claimed};
 use crate::store::{Tx, payout_holds, settlements};
 
@@ -62,6 +62,8 @@ pub struct SyncedChunk {
     pub payouts: Vec<CheckedPayout>,
     /// The last of them.
     pub last: Uuid,
+    /// Why not all was answered. What follows would not be either.
+    pub failure: Option<Error>,
 }
 
 /// What one round of asking for what is due came to.
@@ -88,6 +90,7 @@ struct ClaimPayouts {
 #[derive(Serialize)]
 struct ReleasePayoutClaims {
     ids: Vec<Uuid>,
+    until: Timestamp,
     pause: Duration,
 }
 
@@ -96,9 +99,10 @@ struct ReleasePayoutClaims {
 struct RecordCheck {
     #[serde(skip)]
     kind: &'static ProviderKind,
-    /// Rows that surely were not sent.
+    /// What was known of the rows when they were taken.
     #[serde(skip)]
-    unsent: Vec<Uuid>,
+    states: BTreeMap<Uuid, PayoutState>,
+    /// What the provider answered of those that it was asked for.
     #[serde(skip)]
     answers: Vec<LookUp>,
     /// Before they were asked for.
@@ -122,16 +126,26 @@ struct RecordedCheck {
     heard: Vec<Heard>,
 }
 
+/// Payouts that were taken.
+#[derive(Default, Serialize, Deserialize)]
+struct Taken {
+    states: BTreeMap<Uuid, PayoutState>,
+    until: Timestamp,
+}
+
 impl Mutation for ClaimPayouts {
     const METHOD: &'static str = "ClaimPayouts";
-    type Answer = Vec<(Uuid, bool)>;
+    type Answer = Taken;
 
     async fn run(&self, tx: &Tx, _call: &Call) -> Result<Self::Answer> {
         let now = Timestamp::now();
         let until = now.plus(self.claim_time);
         let claimed = store::claim(tx, self.provider, self.only.as_deref(), self.limit, now, until).await?;
-        let is_unsent = |claimed: &Claimed| claimed.state == PayoutState::Unsent;
-        Ok(claimed.iter().map(|claimed| (claimed.id, is_unsent(claimed))).collect())
+        let state = |claimed: Claimed| (claimed.id, claimed.state);
+        Ok(Taken {
+            states: claimed.into_iter().map(state).collect(),
+            until,
+        })
     }
 }
 
@@ -141,7 +155,7 @@ impl Mutation for ReleasePayoutClaims {
 
     async fn run(&self, tx: &Tx, _call: &Call) -> Result<()> {
         let now = Timestamp::now();
-        store::release(tx, &self.ids, now, now.plus(self.pause)).await
+        store::release(tx, &self.ids, self.until, now, now.plus(self.pause)).await
     }
 }
 
@@ -150,29 +164,40 @@ impl Mutation for RecordCheck {
     type Answer = RecordedCheck;
 
     async fn run(&self, tx: &Tx, _call: &Call) -> Result<RecordedCheck> {
+        // All at once and in order: words and what was not known are written one after the other.
+        let ids: Vec<Uuid> = self.states.keys().copied().collect();
+        store::lock(tx, &ids).await?;
         let mut words = Vec::new();
-        let mut not_known = Vec::new();
+        let mut missing: BTreeSet<Uuid> = self.unsent().collect();
         for answer in &self.answers {
             match answer {
                 LookUp::Known(report) => words.push(Word::Said(report.clone())),
-                LookUp::NotKnown { ref_code } => not_known.extend(Uuid::try_parse(ref_code)),
+                LookUp::NotKnown { ref_code } => missing.extend(parse_uuid(ref_code).ok()),
             }
         }
-        let heard = hear(tx, self.kind, &words, &Origin::Answer, self.interval).await?;
+        let mut heard = hear(tx, self.kind, &words, &Origin::Answer, self.interval).await?;
         let mut payouts: Vec<CheckedPayout> = heard
             .iter()
             .zip(&words)
             .filter_map(|(heard, word)| checked(heard, word))
             .collect();
-        not_known.extend(&self.unsent);
-        let (to_send, others) = self.decide(tx, &not_known).await?;
-        payouts.extend(others);
+        let decided = self.decide(tx, &missing.into_iter().collect::<Vec<_>>()).await?;
+        payouts.extend(decided.payouts);
+        heard.extend(decided.alarms);
         Ok(RecordedCheck {
             payouts,
-            to_send,
+            to_send: decided.to_send,
             heard,
         })
     }
+}
+
+/// What becomes of rows that the provider does not know.
+#[derive(Default)]
+struct Decided {
+    to_send: Vec<(Uuid, Vec<Uuid>)>,
+    payouts: Vec<CheckedPayout>,
+    alarms: Vec<Heard>,
 }
 
 fn checked(heard: &Heard, word: &Word) -> Option<CheckedPayout> {
@@ -191,11 +216,17 @@ fn checked(heard: &Heard, word: &Word) -> Option<CheckedPayout> {
 }
 
 impl RecordCheck {
+    fn unsent(&self) -> impl Iterator<Item = Uuid> {
+        let unsent = self.states.iter().filter(|(_, state)| **state == PayoutState::Unsent);
+        unsent.map(|(id, _)| *id)
+    }
+
     /// What becomes of rows that the provider does not know, or surely was not sent: an intent to send them again where that
     /// is beyond doubt.
-    async fn decide(&self, tx: &Tx, ids: &[Uuid]) -> Result<(Vec<(Uuid, Vec<Uuid>)>, Vec<CheckedPayout>)> {
+    async fn decide(&self, tx: &Tx, ids: &[Uuid]) -> Result<Decided> {
+        let mut decided = Decided::default();
         if ids.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(decided);
         }
         let now = Timestamp::now();
         let mut rows: Vec<ProviderRow> = store::lock(tx, ids).await?.into_values().collect();
@@ -203,31 +234,28 @@ impl RecordCheck {
         let accounts: Vec<String> = rows.iter().map(|row| row.account_id.to_string()).collect();
         let held = payout_holds::held_among(tx, &accounts).await?;
         let mut sendable: Vec<Uuid> = Vec::new();
-        let mut payouts = Vec::new();
         for row in &mut rows {
             let is_held = held.contains(&row.account_id);
-            let (row_id, status) = (row.id, row.status);
-            let Some(payout) = row.payout.as_mut().filter(|_| !row.deleted) else {
-                continue;
-            };
-            let outcome = self.decide_one(row_id, payout, is_held, now);
-            if outcome == CheckOutcome::SentAgain {
-                sendable.push(row_id);
-            } else {
-                payouts.push(CheckedPayout {
-                    id: row_id,
+            match self.decide_one(row, is_held, now) {
+                None => continue,
+                Some(CheckOutcome::SentAgain) => sendable.push(row.id),
+                Some(outcome) => decided.payouts.push(CheckedPayout {
+                    id: row.id,
                     outcome,
-                    from: Some(status),
-                    status: Some(status),
+                    from: Some(row.status),
+                    status: Some(row.status),
                     raw_status: String::new(),
-                });
+                }),
+            }
+            if self.is_lost(row) {
+                decided.alarms.push(self.raise_lost(tx, row, now).await?);
             }
         }
-        let mut to_send: Vec<(Uuid, Vec<Uuid>)> = Vec::new();
         for batch in sendable.chunks(self.batch_limit.max(1)) {
-            to_send.push((new_id(), batch.to_vec()));
+            decided.to_send.push((new_id(), batch.to_vec()));
         }
-        let batches: HashMap<Uuid, Uuid> = to_send
+        let batches: HashMap<Uuid, Uuid> = decided
+            .to_send
             .iter()
             .flat_map(|(batch_id, ids)| ids.iter().map(|id| (*id, *batch_id)))
             .collect();
@@ -238,21 +266,23 @@ impl RecordCheck {
             }
         }
         store::write(tx, self.kind.name, &rows.iter().collect::<Vec<_>>(), now).await?;
-        Ok((to_send, payouts))
+        Ok(decided)
     }
 
-    fn decide_one(&self, id: Uuid, payout: &mut Payout, is_held: bool, now: Timestamp) -> CheckOutcome {
-        let is_surely_not_there = match payout.state {
-            PayoutState::Unsent => true,
+    /// What becomes of one row; none where somebody else has been at it since it was taken.
+    fn decide_one(&self, row: &mut ProviderRow, is_held: bool, now: Timestamp) -> Option<CheckOutcome> {
+        let (id, is_deleted) = (row.id, row.deleted);
+        let payout = row.payout.as_mut().filter(|_| !is_deleted)?;
+        let state_before = *self.states.get(&id)?;
+        let is_surely_not_there = match (state_before, payout.state) {
+            (PayoutState::Unsent, PayoutState::Unsent) => true,
             // Asked before doubt ended, the answer is no proof.
-            PayoutState::Unknown => payout.is_beyond_doubt(self.doubt_period, self.asked_at),
-            PayoutState::Known | PayoutState::Done => {
-                tracing::error!(provider = self.kind.name, account_settlement_id = %id, "the provider no longer knows a payment that it had");
-                false
-            }
+            (PayoutState::Unknown, PayoutState::Unknown) => payout.is_beyond_doubt(self.doubt_period, self.asked_at),
+            (PayoutState::Known, PayoutState::Known) => false,
+            _ => return None,
         };
         if is_surely_not_there && !is_held {
-            return CheckOutcome::SentAgain;
+            return Some(CheckOutcome::SentAgain);
         }
         let outcome = if is_surely_not_there {
             payout.state = PayoutState::Unsent;
@@ -260,7 +290,7 @@ impl RecordCheck {
         } else {
             CheckOutcome::NotKnown
         };
-        let pause = if is_held {
+        let pause = if is_held || payout.state == PayoutState::Known {
             self.interval
         } else {
             self.pause_before_next(payout, now)
@@ -268,7 +298,23 @@ impl RecordCheck {
         payout.check_count += 1;
         payout.next_time = now.plus(jittered(pause));
         payout.claimed_until = now;
-        outcome
+        Some(outcome)
+    }
+
+    /// Whether the provider had it and no longer knows it.
+    fn is_lost(&self, row: &ProviderRow) -> bool {
+        let was_known = self.states.get(&row.id) == Some(&PayoutState::Known);
+        was_known
+            && row
+                .payout
+                .as_ref()
+                .is_some_and(|payout| payout.state == PayoutState::Known)
+    }
+
+    async fn raise_lost(&self, tx: &Tx, row: &ProviderRow, now: Timestamp) -> Result<Heard> {
+        let said = (NO_LONGER_KNOWN, None);
+        let alarm = raise_alarm(tx, self.kind, row, said, &Origin::Answer, now).await?;
+        Ok(Heard::of_alarm(alarm))
     }
 
     /// Not much after doubt ends, and rarer the longer that is away.
@@ -317,10 +363,13 @@ impl Billing {
         let Some(last) = ids.last().copied() else {
             return Ok(None);
         };
-        let claimed = self.claim_payouts(call, kind, Some(ids.clone()), limit).await?;
-        let mut payouts = match self.check(client, kind, call, claimed).await? {
-            Ok(payouts) => payouts,
-            Err(error) => return Err(provider_failure(kind.name, &error)),
+        let taken = self.claim_payouts(call, kind, Some(ids.clone()), limit).await?;
+        let checked = self.check(client, kind, call, taken).await?;
+        let failure = checked.failure.map(|error| provider_failure(kind.name, &error));
+        let mut payouts = match failure {
+            // Nothing was answered at all.
+            Some(error) if checked.payouts.is_empty() => return Err(error),
+            _ => checked.payouts,
         };
         let seen: HashSet<Uuid> = payouts.iter().map(|payout| payout.id).collect();
         for id in ids.into_iter().filter(|id| !seen.contains(id)) {
@@ -333,7 +382,7 @@ impl Billing {
             });
         }
         payouts.sort_unstable_by_key(|payout| payout.id);
-        Ok(Some(SyncedChunk { payouts, last }))
+        Ok(Some(SyncedChunk { payouts, last, failure }))
     }
 
     /// Asks for some of the payouts that are due.
@@ -341,16 +390,16 @@ impl Billing {
         let (client, kind) = self.client(provider)?;
         let call = Call::by_system(kind.name);
         let limit = self.payouts.options.sync_batch;
-        let claimed = self.claim_payouts(&call, kind, None, limit).await?;
-        let count = claimed.len();
+        let taken = self.claim_payouts(&call, kind, None, limit).await?;
+        let count = taken.states.len();
         if count == 0 {
             return Ok(Refreshed::default());
         }
-        let failure = self.check(client.as_ref(), kind, &call, claimed).await?.err();
+        let checked = self.check(client.as_ref(), kind, &call, taken).await?;
         Ok(Refreshed {
             count,
             has_more: count == limit,
-            failure,
+            failure: checked.failure,
         })
     }
 
@@ -360,7 +409,7 @@ impl Billing {
         kind: &'static ProviderKind,
         only: Option<Vec<Uuid>>,
         limit: usize,
-    ) -> Result<Vec<(Uuid, bool)>> {
+    ) -> Result<Taken> {
         let claim = ClaimPayouts {
             provider: kind.name,
             only,
@@ -370,37 +419,45 @@ impl Billing {
         self.mutate(&call.unremembered(), claim).await
     }
 
-    /// Asks for taken payouts, each with whether it surely was not sent, and writes what is answered.
+    /// Asks for taken payouts, writes what is answered, and sends again what the provider surely has not got.
     async fn check(
         &self,
         client: &dyn PayoutProvider,
         kind: &'static ProviderKind,
         call: &Call,
-        claimed: Vec<(Uuid, bool)>,
-    ) -> Result<std::result::Result<Vec<CheckedPayout>, ProviderError>> {
-        let (unsent, to_ask): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|(_, is_unsent)| *is_unsent);
-        let unsent: Vec<Uuid> = unsent.into_iter().map(|(id, _)| id).collect();
-        let to_ask: Vec<Uuid> = to_ask.into_iter().map(|(id, _)| id).collect();
-        if unsent.is_empty() && to_ask.is_empty() {
-            return Ok(Ok(Vec::new()));
+        taken: Taken,
+    ) -> Result<Checked> {
+        if taken.states.is_empty() {
+            return Ok(Checked::default());
         }
         let call = call.unremembered();
         let asked_at = Timestamp::now();
-        let ref_codes: Vec<String> = to_ask.iter().map(Uuid::to_string).collect();
-        let answers = match ask(client, &ref_codes).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                let interval = jittered(self.payouts.options.sync_interval);
-                let pause = error.retry_after.unwrap_or(interval).max(interval);
-                let ids = unsent.into_iter().chain(to_ask).collect();
-                self.mutate(&call, ReleasePayoutClaims { ids, pause }).await?;
-                return Ok(Err(error));
-            }
-        };
+        let Asked {
+            answers,
+            unanswered,
+            mut failure,
+        } = ask(client, &taken.states).await;
+        if let Some(error) = &failure {
+            let interval = jittered(self.payouts.options.sync_interval);
+            let release = ReleasePayoutClaims {
+                ids: unanswered.iter().copied().collect(),
+                until: taken.until,
+                pause: error.retry_after.unwrap_or(interval).max(interval),
+            };
+            self.mutate(&call, release).await?;
+        }
+        let mut states = taken.states;
+        states.retain(|id, _| !unanswered.contains(id));
+        if states.is_empty() {
+            return Ok(Checked {
+                payouts: Vec::new(),
+                failure,
+            });
+        }
         let options = self.payouts.options;
         let record = RecordCheck {
             kind,
-            unsent,
+            states,
             answers,
             asked_at,
             doubt_period: client.doubt_period(),
@@ -413,43 +470,85 @@ impl Billing {
         tell_alarms(kind.name, &recorded.heard);
         let mut payouts = recorded.payouts;
         for (batch_id, ids) in recorded.to_send {
-            payouts.extend(self.send_again(client, kind, &call, batch_id, ids, began).await?);
+            let intent = Intent {
+                kind,
+                settlement_id: None,
+                batch_id,
+                left_out: Vec::new(),
+                began,
+            };
+            tracing::info!(provider = kind.name, %batch_id, rows = ids.len(), "sending what the provider has not got");
+            let orders = self.orders(&ids).await?;
+            let sent = self.send(client, &call, intent, &orders, failure.as_ref()).await?;
+            payouts.extend(sent.payouts.into_iter().map(CheckedPayout::sent_again));
+            failure = failure.or(sent.failure);
         }
-        Ok(Ok(payouts))
-    }
-
-    async fn send_again(
-        &self,
-        client: &dyn PayoutProvider,
-        kind: &'static ProviderKind,
-        call: &Call,
-        batch_id: Uuid,
-        ids: Vec<Uuid>,
-        began: Instant,
-    ) -> Result<Vec<CheckedPayout>> {
-        let orders = self.orders(&ids).await?;
-        tracing::info!(provider = kind.name, %batch_id, rows = ids.len(), "sending what the provider has not got");
-        let intent = Intent {
-            kind,
-            settlement_id: None,
-            batch_id,
-            ids,
-            on_hold: Vec::new(),
-            began,
-        };
-        let sent = self.send(client, call, intent, &orders).await?;
-        Ok(sent.payouts.into_iter().map(CheckedPayout::sent_again).collect())
+        Ok(Checked { payouts, failure })
     }
 }
 
-/// Asks for payments, where there are any to ask for.
-async fn ask(client: &dyn PayoutProvider, ref_codes: &[String]) -> std::result::Result<Vec<LookUp>, ProviderError> {
-    if ref_codes.is_empty() {
+/// What asking for taken payouts came to.
+#[derive(Default)]
+struct Checked {
+    payouts: Vec<CheckedPayout>,
+    /// Why not all was answered.
+    failure: Option<ProviderError>,
+}
+
+/// What a provider answered.
+struct Asked {
+    answers: Vec<LookUp>,
+    /// Rows that it did not answer.
+    unanswered: BTreeSet<Uuid>,
+    /// Why.
+    failure: Option<ProviderError>,
+}
+
+/// Asks for payments, but for those that surely were not sent. Where one answer can't be read, the others are asked for apart
+/// from it.
+async fn ask(client: &dyn PayoutProvider, states: &BTreeMap<Uuid, PayoutState>) -> Asked {
+    let to_ask: Vec<Uuid> = states
+        .iter()
+        .filter(|(_, state)| **state != PayoutState::Unsent)
+        .map(|(id, _)| *id)
+        .collect();
+    let mut asked = Asked {
+        answers: Vec::new(),
+        unanswered: BTreeSet::new(),
+        failure: None,
+    };
+    if to_ask.is_empty() {
         // What is to be sent needs the provider as well: told before anything is intended.
-        client.prepare().await?;
-        return Ok(Vec::new());
+        if let Err(error) = client.prepare().await {
+            asked.failure = Some(error);
+            asked.unanswered = states.keys().copied().collect();
+        }
+        return asked;
     }
-    client.look_up(ref_codes).await
+    let mut parts = vec![to_ask.as_slice()];
+    while let Some(part) = parts.pop() {
+        if asked
+            .failure
+            .as_ref()
+            .is_some_and(|error| error.kind != ProviderErrorKind::Unreadable)
+        {
+            asked.unanswered.extend(part);
+            continue;
+        }
+        let ref_codes: Vec<String> = part.iter().map(Uuid::to_string).collect();
+        match client.look_up(&ref_codes).await {
+            Ok(answers) => asked.answers.extend(answers),
+            Err(error) if error.kind == ProviderErrorKind::Unreadable && part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+            Err(error) => {
+                asked.unanswered.extend(part);
+                asked.failure = Some(error);
+            }
+        }
+    }
+    asked
 }
 
 impl CheckedPayout {

@@ -104,7 +104,14 @@ fn client(variables: &Variables<'_>, insecure: bool, problems: &mut Vec<String>)
         Duration::from_millis(50),
         problems,
     );
-    settings.doubt_period = duration(variables, DOUBT_PERIOD, settings.doubt_period, Duration::ZERO, problems);
+    let least_doubt = settings.request_timeout * 2;
+    settings.doubt_period = duration(
+        variables,
+        DOUBT_PERIOD,
+        settings.doubt_period.max(least_doubt),
+        least_doubt,
+        problems,
+    );
     let retries = number(variables, MAX_RETRIES, 4, 0, 10, problems);
     settings.max_retries = u32::try_from(retries).unwrap_or_default();
     Some(settings)

@@ -134,7 +134,7 @@ pub struct RowState {
     pub status: Status,
     /// Whether a provider manages its status.
     pub provider_managed: bool,
-    /// Whether the provider said its last word.
+    /// Whether the provider said its last word, and nothing after it that puts that in doubt.
     pub provider_final: bool,
     /// Counts its changes of status, and its deletion.
     pub revision: i64,

@@ -24,7 +24,7 @@ const LONGEST_UNDER_WAY: Duration = Duration::from_secs(3600);
 const LONGEST_PAID: Duration = Duration::from_secs(6 * 3600);
 
 /// What is known of a payout at its provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayoutState {
     /// Surely nothing is there: it can be sent.
     Unsent,
@@ -49,6 +49,8 @@ pub struct StandingWord {
     pub error_text: String,
     /// When it became so by the provider's clock.
     pub event_time: Option<Timestamp>,
+    /// What it means.
+    pub status: Status,
     /// Whether it is the provider's last word.
     pub is_final: bool,
     /// Orders words of the same time.
@@ -87,9 +89,14 @@ pub struct ProviderRow {
     pub standing: Option<StandingWord>,
     /// The newest word that is not known.
     pub unmapped: Option<UnmappedWord>,
+    /// When it was last said to be under way, by the provider's clock.
+    pub under_way_time: Option<Timestamp>,
     /// What is known of it at the provider, from the first intent to send it on.
     pub payout: Option<Payout>,
 }
+
+/// The status of a payment that the provider had and no longer knows, in an alarm.
+pub const NO_LONGER_KNOWN: &str = "(no longer known)";
 
 /// What is known of an account settlement at its provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +170,9 @@ pub struct ListedEvent {
     pub created_time: Option<Timestamp>,
     /// When it came.
     pub receive_time: Timestamp,
-    /// The payments that it is about, and what became of each word.
+    /// How many payments it is about.
+    pub word_count: i64,
+    /// The first of them, and what became of each word.
     pub words: Vec<ListedWord>,
 }
 
@@ -231,11 +240,17 @@ impl WordOutcome {
     }
 }
 
-impl UnmappedWord {
-    /// Whether it is newer than the word that stands, so that it is what the provider says now.
+impl ProviderRow {
+    /// Whether the provider said its last word, and nothing after it that puts a failure in doubt: that it is under way again,
+    /// or something that is not known here.
     #[must_use]
-    pub fn is_newer_than(&self, standing: Option<&StandingWord>) -> bool {
-        standing.is_none_or(|standing| self.event_time > standing.event_time)
+    pub fn is_final(&self) -> bool {
+        let Some(standing) = self.standing.as_ref().filter(|standing| standing.is_final) else {
+            return false;
+        };
+        let unmapped_time = self.unmapped.as_ref().and_then(|word| word.event_time);
+        let newest = self.under_way_time.max(unmapped_time);
+        standing.status != Status::Error || newest <= standing.event_time
     }
 }
 

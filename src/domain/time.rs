@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time in microseconds since 1970-01-01T00:00:00Z, between the years 1 and 9999. Finer fractions are cut off:
 /// PostgreSQL and most systems keep no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 

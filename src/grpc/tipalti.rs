@@ -21,10 +21,11 @@ pub(crate) struct TipaltiServer {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Where a settlement's submission is.
-struct Submission {
+/// Where a stream over a settlement's rows is.
+#[derive(Default)]
+struct Progress {
     after: Uuid,
-    /// Why the batch before was not answered row by row: the stream ends with it, after that batch's answer.
+    /// Why not all rows of the answer before were answered: the stream ends with it, after that answer.
     failure: Option<Error>,
 }
 
@@ -39,26 +40,23 @@ impl TipaltiService for TipaltiServer {
         let deadline = deadline::of(request.metadata().as_ref());
         let (call, settlement_id) = convert::submit(request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
-        let start = Submission {
-            after: Uuid::nil(),
-            failure: None,
-        };
-        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |number, submission| {
+        let start = Progress::default();
+        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |number, progress| {
             let billing = billing.clone();
             let call = Call {
                 part: number,
                 ..call.clone()
             };
             async move {
-                if let Some(failure) = submission.failure {
+                if let Some(failure) = progress.failure {
                     return Err(from_error(failure));
                 }
                 let chunk = billing
-                    .submit_settlement_chunk(&call, NAME, settlement_id, submission.after)
+                    .submit_settlement_chunk(&call, NAME, settlement_id, progress.after)
                     .await
                     .map_err(from_error)?;
                 Ok(chunk.map(|mut chunk| {
-                    let following = Submission {
+                    let following = Progress {
                         after: chunk.last,
                         failure: chunk.failure.take(),
                     };
@@ -78,16 +76,23 @@ impl TipaltiService for TipaltiServer {
         let deadline = deadline::of(request.metadata().as_ref());
         let (call, settlement_id) = convert::sync(request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
-        let answers = answer_until_done(deadline, self.shutdown.clone(), Uuid::nil(), move |_, after| {
+        let start = Progress::default();
+        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |_, progress| {
             let (billing, call) = (billing.clone(), call.clone());
             async move {
+                if let Some(failure) = progress.failure {
+                    return Err(from_error(failure));
+                }
                 let chunk = billing
-                    .sync_settlement_chunk(&call, NAME, settlement_id, after)
+                    .sync_settlement_chunk(&call, NAME, settlement_id, progress.after)
                     .await
                     .map_err(from_error)?;
-                Ok(chunk.map(|chunk| {
-                    let last = chunk.last;
-                    (convert::synced(chunk), last)
+                Ok(chunk.map(|mut chunk| {
+                    let following = Progress {
+                        after: chunk.last,
+                        failure: chunk.failure.take(),
+                    };
+                    (convert::synced(chunk), following)
                 }))
             }
         });

@@ -164,7 +164,8 @@ pub struct PaymentOrder {
 pub enum RowOutcome {
     /// It was taken; what is said of it may already be final.
     Accepted(PaymentReport),
-    /// It was refused for good: this row alone is in error, and no payment was made of it. Its status is in no table.
+    /// It was refused for good: this row alone is in error, and no payment was made of it. Its status is in no table. To be
+    /// believed only when a look-up after it does not find the payment either.
     Refused(PaymentReport),
     /// The provider took the batch and says nothing sure of this row: look it up before it is sent again or let go. A
     /// ref code that the provider knows already ends here too.
@@ -264,7 +265,13 @@ pub enum EventError {
     /// Its type is missing, or too long.
     #[error("the event has no type")]
     NoType,
+    /// It is about more payments than are taken at once.
+    #[error("the event is about more than 10000 payments")]
+    TooManyPayments,
 }
+
+/// Payments of one event at most.
+pub const MAX_EVENT_PAYMENTS: usize = 10_000;
 
 /// Whether a payee can be paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,6 +331,8 @@ pub enum ProviderErrorKind {
     Credentials,
     /// The provider refused the request as it is; asking again the same way won't help.
     Refused,
+    /// The provider refused the request for its content: part of it may be fine.
+    Content,
     /// The answer is not what it should be.
     Unreadable,
 }
@@ -366,7 +375,7 @@ impl ProviderErrorKind {
     pub fn is_transient(self) -> bool {
         match self {
             Self::Unreachable | Self::TimedOut | Self::Cut | Self::Throttled | Self::Failed => true,
-            Self::Unauthorized | Self::Credentials | Self::Refused | Self::Unreadable => false,
+            Self::Unauthorized | Self::Credentials | Self::Refused | Self::Content | Self::Unreadable => false,
         }
     }
 }

@@ -35,7 +35,8 @@ pub enum Verdict {
     /// It stands from now on. Its status may be the one that the row has already.
     Moves(MappedStatus),
     /// It contradicts a last word: paid after it had finally failed (then it stands from now on, so that nothing more is
-    /// let go), or failed after it was paid for good (then it changes nothing). Either needs somebody's eyes.
+    /// let go), under way again after that, by the provider's own time, or failed after it was paid for good (then it changes
+    /// nothing). Either needs somebody's eyes.
     Contradicts {
         /// What it means.
         mapped: MappedStatus,
@@ -56,7 +57,10 @@ pub fn judge(held: Option<&Standing>, report: &PaymentReport, map: impl Fn(&str)
     let moves = compare((report, mapped), (&held.report, held.mapped)) == Ordering::Greater;
     let was_let_go = held.mapped.is_final && held.mapped.status == Status::Error;
     let was_paid_for_good = held.mapped.is_final && held.mapped.status == Status::Paid;
+    let is_taken_up_again =
+        was_let_go && mapped.status == Status::InProgress && report.event_time > held.report.event_time;
     if (was_let_go && moves && mapped.status == Status::Paid)
+        || is_taken_up_again
         || (was_paid_for_good && mapped.is_final && mapped.status == Status::Error)
     {
         return Verdict::Contradicts { mapped, moves };
@@ -169,6 +173,11 @@ mod tests {
             Verdict::Contradicts { moves: true, .. }
         ));
         assert_eq!(judge(Some(&rejected), &said("PAID", 4), map), Verdict::Stale);
+        assert_eq!(judge(Some(&rejected), &said("SUBMITTED", 5), map), Verdict::Stale);
+        assert!(matches!(
+            judge(Some(&rejected), &said("SUBMITTED", 6), map),
+            Verdict::Contradicts { moves: false, .. }
+        ));
         assert!(matches!(
             judge(Some(&held("CLEARED", 5)), &said("CANCELED", 6), map),
             Verdict::Contradicts { moves: false, .. }

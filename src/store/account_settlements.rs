@@ -100,18 +100,35 @@ struct StateRow {
     delete_time: Option<i64>,
 }
 
-const SELECT: &str = "SELECT s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.decimals, s.status, \
-    s.payment_reference, s.paid_time, s.provider, s.provider_reference, s.provider_raw_status, s.provider_error_code, \
-    s.provider_error_message, s.provider_final, s.provider_event_time, s.provider_unmapped_status, s.provider_unmapped_time, \
-    s.revision, s.provider_revision, s.create_time, s.update_time, s.delete_time, \
-    m.id AS method_version_id, m.payment_method_id AS method_id, m.type_id AS method_type_id, m.key_id AS method_key_id, \
-    m.sealed AS method_sealed, t.fields AS type_fields, d.id AS details_version_id, d.key_id AS details_key_id, d.sealed AS details_sealed \
-    FROM account_settlements s \
-    JOIN payment_method_versions m ON m.id = s.payment_method_version_id \
-    JOIN payment_method_types t ON t.id = m.type_id \
-    JOIN billing_details_versions d ON d.id = s.billing_details_version_id";
-const STATE_COLUMNS: &str = "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, s.provider_final, \
-    s.revision, s.provider_revision, s.delete_time";
+/// Whether the provider's word is its last and in no doubt: `ProviderRow::is_final`, in SQL.
+macro_rules! is_final_by_provider {
+    () => {
+        "(s.provider_final AND NOT (s.status = 'ERROR' AND ( \
+            coalesce(s.provider_under_way_time, -9000000000000000000) > coalesce(s.provider_event_time, -9000000000000000000) \
+            OR coalesce(s.provider_unmapped_time, -9000000000000000000) > coalesce(s.provider_event_time, -9000000000000000000))))"
+    };
+}
+pub(super) use is_final_by_provider;
+
+const SELECT: &str = concat!(
+    "SELECT s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.decimals, s.status, s.payment_reference, \
+     s.paid_time, s.provider, s.provider_reference, s.provider_raw_status, s.provider_error_code, s.provider_error_message, ",
+    is_final_by_provider!(),
+    " AS provider_final, s.provider_event_time, s.provider_unmapped_status, s.provider_unmapped_time, s.revision, s.provider_revision, \
+     s.create_time, s.update_time, s.delete_time, \
+     m.id AS method_version_id, m.payment_method_id AS method_id, m.type_id AS method_type_id, m.key_id AS method_key_id, \
+     m.sealed AS method_sealed, t.fields AS type_fields, d.id AS details_version_id, d.key_id AS details_key_id, \
+     d.sealed AS details_sealed \
+     FROM account_settlements s \
+     JOIN payment_method_versions m ON m.id = s.payment_method_version_id \
+     JOIN payment_method_types t ON t.id = m.type_id \
+     JOIN billing_details_versions d ON d.id = s.billing_details_version_id"
+);
+const STATE_COLUMNS: &str = concat!(
+    "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, ",
+    is_final_by_provider!(),
+    " AS provider_final, s.revision, s.provider_revision, s.delete_time"
+);
 
 /// Inserts rows in `NEW`.
 pub(crate) async fn insert(tx: &Tx, settlement_id: Uuid, rows: &[NewAccountSettlement], now: Timestamp) -> Result<()> {

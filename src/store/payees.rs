@@ -75,7 +75,8 @@ struct MethodRow {
     sealed: Vec<u8>,
 }
 
-/// The row of a payee, which is made when it is not there. A new one is asked for at a time, where there is one.
+/// The row of a payee, which is made when it is not there. It is asked for at a time, where one is given and it is not known
+/// to be payable.
 pub(crate) async fn find_or_insert(
     tx: &Tx,
     provider: &str,
@@ -88,6 +89,11 @@ pub(crate) async fn find_or_insert(
         let sql = "SELECT id, payable, event_time FROM payees WHERE provider = $1 AND hash_key_id = $2 AND hash = $3";
         let values = vec![provider.into(), hash.key_id.clone().into(), hash.bytes.clone().into()];
         if let Some(row) = tx.fetch_optional::<Row>(sql, values).await? {
+            if let Some(next_time) = next_time.filter(|_| row.payable != Some(true)) {
+                let sql = "UPDATE payees SET next_time = $1 WHERE id = $2 AND (next_time IS NULL OR next_time > $1)";
+                tx.execute(sql, vec![next_time.as_micros().into(), row.id.into()])
+                    .await?;
+            }
             return Ok(row.id);
         }
     }

@@ -42,7 +42,6 @@ pub(crate) struct ProviderWrite<'a> {
     pub(crate) row: &'a ProviderRow,
     /// Its status from now on.
     pub(crate) status: Status,
-    pub(crate) paid_time: Option<Timestamp>,
 }
 
 #[derive(FromQueryResult)]
@@ -63,6 +62,7 @@ struct Row {
     provider_rank: Option<i32>,
     provider_unmapped_status: Option<String>,
     provider_unmapped_time: Option<i64>,
+    provider_under_way_time: Option<i64>,
     revision: i64,
     delete_time: Option<i64>,
 }
@@ -103,7 +103,8 @@ struct Id {
 
 const COLUMNS: &str = "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, s.provider_reference, \
     s.provider_raw_status, s.provider_error_code, s.provider_error_message, s.provider_final, s.provider_event_time, \
-    s.provider_rank, s.provider_unmapped_status, s.provider_unmapped_time, s.revision, s.delete_time";
+    s.provider_rank, s.provider_unmapped_status, s.provider_unmapped_time, s.provider_under_way_time, \
+    s.revision, s.delete_time";
 const PAYOUT_COLUMNS: &str = "p.account_settlement_id, p.state, p.batch_id, p.attempt_count, p.attempt_time, p.check_count, \
     p.next_time, p.claimed_until";
 
@@ -224,8 +225,14 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
-/// Lets go of payouts that were taken in vain: they are due again at a time.
-pub(crate) async fn release(tx: &Tx, claimed_ids: &[Uuid], now: Timestamp, next_time: Timestamp) -> Result<()> {
+/// Lets go of payouts that were taken until a time in vain, and that are still the taker's: they are due again at another.
+pub(crate) async fn release(
+    tx: &Tx,
+    claimed_ids: &[Uuid],
+    until: Timestamp,
+    now: Timestamp,
+    next_time: Timestamp,
+) -> Result<()> {
     let mut sorted = claimed_ids.to_vec();
     sorted.sort_unstable();
     // Locked in their order first: an update of many rows has none of its own.
@@ -236,11 +243,15 @@ pub(crate) async fn release(tx: &Tx, claimed_ids: &[Uuid], now: Timestamp, next_
         tx.backend.for_update()
     );
     ids(tx, &lock, values).await?;
-    let (source, mut values) = Rows::new().uuid("id", sorted).source(tx.backend, 3);
-    let fixed: [Value; 2] = [now.as_micros().into(), next_time.as_micros().into()];
+    let (source, mut values) = Rows::new().uuid("id", sorted).source(tx.backend, 4);
+    let fixed: [Value; 3] = [
+        now.as_micros().into(),
+        next_time.as_micros().into(),
+        until.as_micros().into(),
+    ];
     values.splice(0..0, fixed);
     let sql = format!(
-        "UPDATE payouts SET claimed_until = $1, next_time = $2 WHERE state <> 'DONE' \
+        "UPDATE payouts SET claimed_until = $1, next_time = $2 WHERE state <> 'DONE' AND claimed_until = $3 \
              AND account_settlement_id IN (SELECT input.id FROM {source})"
     );
     tx.execute(&sql, values).await?;
@@ -333,7 +344,6 @@ pub(crate) async fn write_words(tx: &Tx, writes: &[ProviderWrite<'_>], now: Time
             "moved",
             writes.iter().map(|write| i64::from(write.status != write.row.status)),
         )
-        .bigint("paid_time", writes.iter().map(|write| micros(write.paid_time)))
         .text(
             "raw_status",
             writes.iter().map(|write| standing(write, |word| &word.raw_status)),
@@ -379,17 +389,23 @@ pub(crate) async fn write_words(tx: &Tx, writes: &[ProviderWrite<'_>], now: Time
             writes
                 .iter()
                 .map(|write| micros(unmapped(write).and_then(|word| word.event_time))),
+        )
+        .bigint(
+            "under_way_time",
+            writes.iter().map(|write| micros(write.row.under_way_time)),
         );
     let (source, mut values) = input.source(tx.backend, 2);
     values.insert(0, now.as_micros().into());
     let sql = format!(
         "UPDATE account_settlements SET status = input.status, revision = revision + input.moved, \
-             provider_revision = provider_revision + 1, update_time = $1, paid_time = NULLIF(input.paid_time, {NO_TIME}), \
+             provider_revision = provider_revision + 1, update_time = $1, paid_time = CASE WHEN input.status <> 'PAID' THEN NULL \
+                 WHEN input.event_time <> {NO_TIME} THEN input.event_time ELSE coalesce(paid_time, $1) END, \
              provider_raw_status = NULLIF(input.raw_status, ''), provider_reference = NULLIF(input.reference, ''), \
              provider_error_code = NULLIF(input.error_code, ''), provider_error_message = NULLIF(input.error_text, ''), \
              provider_final = input.is_final, provider_event_time = NULLIF(input.event_time, {NO_TIME}), \
              provider_rank = NULLIF(input.rank, -1), provider_unmapped_status = NULLIF(input.unmapped_status, ''), \
-             provider_unmapped_time = NULLIF(input.unmapped_time, {NO_TIME}) \
+             provider_unmapped_time = NULLIF(input.unmapped_time, {NO_TIME}), \
+             provider_under_way_time = NULLIF(input.under_way_time, {NO_TIME}) \
          FROM {source} WHERE account_settlements.id = input.id"
     );
     let updated = tx.execute(&sql, values).await?;
@@ -415,6 +431,7 @@ fn provider_row(row: Row) -> Result<ProviderRow> {
             error_code: text(row.provider_error_code),
             error_text: text(row.provider_error_message),
             event_time: row.provider_event_time.map(time).transpose()?,
+            status: status(&row.status)?,
             is_final: row.provider_final,
             rank: row.provider_rank.and_then(|rank| u8::try_from(rank).ok()).unwrap_or(0),
         }),
@@ -437,6 +454,7 @@ fn provider_row(row: Row) -> Result<ProviderRow> {
         deleted: row.delete_time.is_some(),
         standing,
         unmapped,
+        under_way_time: row.provider_under_way_time.map(time).transpose()?,
         payout: None,
     })
 }

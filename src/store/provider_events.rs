@@ -15,6 +15,8 @@ use crate::domain::payouts::{ListedEvent, ListedWord, WordOutcome};
 use crate::domain::time::Timestamp;
 
 const TABLE: &str = "provider_events";
+/// Words of one event that are listed.
+const MAX_LISTED_WORDS: i32 = 100;
 
 /// An event to keep.
 pub(crate) struct NewEvent<'a> {
@@ -180,22 +182,30 @@ pub(crate) async fn set_outcomes(
     Ok(())
 }
 
-/// Locks the words of an event, and gives the positions of those that wait for something.
-pub(crate) async fn lock_waiting(tx: &Tx, provider: &str, event_id: &str) -> Result<Vec<i32>> {
+/// Locks the next words of an event that wait for something, those after a position; their positions.
+pub(crate) async fn lock_waiting(
+    tx: &Tx,
+    provider: &str,
+    event_id: &str,
+    after: i32,
+    limit: usize,
+) -> Result<Vec<i32>> {
     #[derive(FromQueryResult)]
     struct Position {
         position: i32,
     }
     let sql = format!(
-        "SELECT position FROM provider_event_words WHERE provider = $1 AND event_id = $2 \
-             AND outcome IN ('STORED', 'UNMAPPED', 'NO_ROW') ORDER BY position{}",
+        "SELECT position FROM provider_event_words WHERE provider = $1 AND event_id = $2 AND position > $3 \
+             AND outcome IN ('STORED', 'UNMAPPED', 'NO_ROW') ORDER BY position LIMIT {limit}{}",
         tx.backend.for_update()
     );
-    let rows: Vec<Position> = tx.fetch_all(&sql, vec![provider.into(), event_id.into()]).await?;
+    let values = vec![provider.into(), event_id.into(), after.into()];
+    let rows: Vec<Position> = tx.fetch_all(&sql, values).await?;
     Ok(rows.into_iter().map(|row| row.position).collect())
 }
 
-/// Events with words that were not looked at since a time, whose rows are there now, or whose statuses are now known.
+/// Events with words that were kept before a time and not looked at, whose rows are there now, or whose statuses are now known;
+/// those that were looked at longest ago first.
 pub(crate) async fn waiting<C: ConnectionTrait>(
     session: &Session<C>,
     provider: &str,
@@ -203,21 +213,56 @@ pub(crate) async fn waiting<C: ConnectionTrait>(
     now_known: &[String],
     limit: usize,
 ) -> Result<Vec<String>> {
-    let (source, mut values) = Rows::new()
-        .text("raw_status", now_known.iter().map(String::as_str))
-        .source(session.backend, 3);
-    let fixed: [Value; 2] = [provider.into(), stored_before.as_micros().into()];
-    values.splice(0..0, fixed);
+    // Each by its own statement: joined by OR, no index would serve them.
+    let stored = events(
+        session,
+        "w.outcome = 'STORED' AND w.outcome_time <= $2",
+        vec![provider.into(), stored_before.as_micros().into()],
+        limit,
+    );
+    let mut found = stored.await?;
+    let no_row = events(
+        session,
+        "w.outcome = 'NO_ROW' AND w.account_settlement_id IS NOT NULL AND EXISTS ( \
+             SELECT 1 FROM account_settlements s WHERE s.id = w.account_settlement_id AND s.provider = w.provider)",
+        vec![provider.into()],
+        limit,
+    );
+    found.extend(no_row.await?);
+    if !now_known.is_empty() {
+        let (source, mut values) = Rows::new()
+            .text("raw_status", now_known.iter().map(String::as_str))
+            .source(session.backend, 2);
+        values.insert(0, provider.into());
+        let condition = format!("w.outcome = 'UNMAPPED' AND w.raw_status IN (SELECT input.raw_status FROM {source})");
+        found.extend(events(session, &condition, values, limit).await?);
+    }
+    Ok(found)
+}
+
+async fn events<C: ConnectionTrait>(
+    session: &Session<C>,
+    condition: &str,
+    values: Vec<Value>,
+    limit: usize,
+) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT DISTINCT w.event_id FROM provider_event_words w WHERE w.provider = $1 \
-             AND w.outcome IN ('STORED', 'UNMAPPED', 'NO_ROW') AND ( \
-             (w.outcome = 'STORED' AND w.outcome_time <= $2) \
-             OR (w.outcome = 'NO_ROW' AND w.account_settlement_id IN (SELECT s.id FROM account_settlements s)) \
-             OR (w.outcome = 'UNMAPPED' AND w.raw_status IN (SELECT input.raw_status FROM {source}))) \
-         ORDER BY w.event_id LIMIT {limit}"
+        "SELECT w.event_id, min(w.outcome_time) AS looked_at FROM provider_event_words w \
+         WHERE w.provider = $1 AND {condition} GROUP BY w.event_id ORDER BY looked_at, w.event_id LIMIT {limit}"
     );
     let rows: Vec<EventId> = session.fetch_all(&sql, values).await?;
     Ok(rows.into_iter().map(|row| row.event_id).collect())
+}
+
+/// Says that an event was looked at in vain, so that others come first.
+pub(crate) async fn postpone(tx: &Tx, provider: &str, event_id: &str, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "UPDATE provider_event_words SET outcome_time = $1 WHERE provider = $2 AND event_id = $3 \
+             AND outcome IN ('STORED', 'UNMAPPED', 'NO_ROW')",
+        vec![now.as_micros().into(), provider.into(), event_id.into()],
+    )
+    .await?;
+    Ok(())
 }
 
 /// The statuses that were not known when they came.
@@ -243,13 +288,15 @@ pub(crate) async fn list<C: ConnectionTrait>(
         let event_id = conditions.bind(event_id.as_str());
         conditions.and_plain(format!("(e.receive_time, e.event_id) < ({receive_time}, {event_id})"));
     }
-    let word =
-        "EXISTS (SELECT 1 FROM provider_event_words w WHERE w.provider = e.provider AND w.event_id = e.event_id AND";
+    let word = "e.event_id IN (SELECT w.event_id FROM provider_event_words w WHERE w.provider = $1 AND";
     conditions.and_some(
         &format!("{word} w.account_settlement_id = ?)"),
         filter.account_settlement_id,
     );
-    conditions.and_some(&format!("{word} w.outcome = ?)"), filter.outcome.map(WordOutcome::name));
+    if let Some(outcome) = filter.outcome {
+        // As text, for the partial indexes: these are our own names.
+        conditions.and_plain(format!("{word} w.outcome = '{}')", outcome.name()));
+    }
     let sql = format!(
         "SELECT e.event_id, e.event_type, e.is_test, e.created_time, e.receive_time FROM provider_events e WHERE {} \
          ORDER BY e.receive_time DESC, e.event_id DESC LIMIT {limit}",
@@ -259,8 +306,10 @@ pub(crate) async fn list<C: ConnectionTrait>(
     let mut words = words_of(session, provider, &rows).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
+        let (word_count, words) = words.remove(&row.event_id).unwrap_or_default();
         events.push(ListedEvent {
-            words: words.remove(&row.event_id).unwrap_or_default(),
+            word_count,
+            words,
             id: row.event_id,
             event_type: row.event_type,
             is_test: row.is_test,
@@ -271,25 +320,42 @@ pub(crate) async fn list<C: ConnectionTrait>(
     Ok(events)
 }
 
+/// How many words events have, and the first of them.
 async fn words_of<C: ConnectionTrait>(
     session: &Session<C>,
     provider: &str,
     events: &[Row],
-) -> Result<HashMap<String, Vec<ListedWord>>> {
-    let (source, mut values) = Rows::new()
-        .text("event_id", events.iter().map(|row| row.event_id.as_str()))
-        .source(session.backend, 2);
-    values.insert(0, provider.into());
+) -> Result<HashMap<String, (i64, Vec<ListedWord>)>> {
+    #[derive(FromQueryResult)]
+    struct Count {
+        event_id: String,
+        word_count: i64,
+    }
+    let source = || {
+        let rows = Rows::new().text("event_id", events.iter().map(|row| row.event_id.as_str()));
+        let (source, mut values) = rows.source(session.backend, 2);
+        values.insert(0, provider.into());
+        (source, values)
+    };
+    let (input, values) = source();
+    let sql = format!(
+        "SELECT w.event_id, count(*) AS word_count FROM provider_event_words w \
+         WHERE w.provider = $1 AND w.event_id IN (SELECT input.event_id FROM {input}) GROUP BY w.event_id"
+    );
+    let mut words: HashMap<String, (i64, Vec<ListedWord>)> = HashMap::new();
+    for row in session.fetch_all::<Count>(&sql, values).await? {
+        words.insert(row.event_id, (row.word_count, Vec::new()));
+    }
+    let (input, values) = source();
     let sql = format!(
         "SELECT w.event_id, w.ref_code, w.raw_status, w.outcome FROM provider_event_words w \
-         WHERE w.provider = $1 AND w.event_id IN (SELECT input.event_id FROM {source}) ORDER BY w.event_id, w.position"
+         WHERE w.provider = $1 AND w.position < {MAX_LISTED_WORDS} AND w.event_id IN (SELECT input.event_id FROM {input}) \
+         ORDER BY w.event_id, w.position"
     );
-    let rows: Vec<WordRow> = session.fetch_all(&sql, values).await?;
-    let mut words: HashMap<String, Vec<ListedWord>> = HashMap::new();
-    for row in rows {
+    for row in session.fetch_all::<WordRow>(&sql, values).await? {
         let outcome = WordOutcome::from_name(&row.outcome)
             .ok_or_else(|| Error::internal("a stored outcome of a word is unknown"))?;
-        words.entry(row.event_id).or_default().push(ListedWord {
+        words.entry(row.event_id).or_default().1.push(ListedWord {
             ref_code: row.ref_code,
             raw_status: row.raw_status,
             outcome,

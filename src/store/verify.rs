@@ -5,6 +5,7 @@
 use sea_orm::FromQueryResult;
 
 use super::Tx;
+use super::account_settlements::is_final_by_provider;
 use crate::domain::error::Result;
 
 /// One check: what it is, over how many rows, and the keys that break it (the first of them, and how many).
@@ -204,10 +205,13 @@ const RULES: [Rule; 23] = [
     },
     Rule {
         invariant: 5,
-        rule: "a payout is done when the provider's word is its last",
+        rule: "a payout is done when the provider's word is its last, and nothing puts it in doubt",
         counted: "payouts",
-        offending: "SELECT CAST({p.account_settlement_id} AS text) AS key FROM payouts p \
-            JOIN account_settlements s ON s.id = p.account_settlement_id WHERE (p.state = 'DONE') <> s.provider_final",
+        offending: concat!(
+            "SELECT CAST({p.account_settlement_id} AS text) AS key FROM payouts p \
+             JOIN account_settlements s ON s.id = p.account_settlement_id WHERE (p.state = 'DONE') <> ",
+            is_final_by_provider!()
+        ),
     },
     Rule {
         invariant: 5,

@@ -85,7 +85,7 @@ async fn one_callers_bad_entries_never_touch_anothers(app: App) {
             }
         });
         for (number, found, expected) in join_all(calls).await {
-            let reason = |text: &str| text.split(' ').last().map(str::to_owned);
+            let reason = |text: &str| text.split(' ').next_back().map(str::to_owned);
             if number % 5 == 1 || number % 5 == 2 {
                 assert_eq!(reason(&found[0]), reason(expected), "{number}: {found:?}");
             } else {

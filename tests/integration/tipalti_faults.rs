@@ -23,6 +23,10 @@ scenarios![
     the_refresh_finishes_what_was_cut_off,
     the_refresh_leaves_a_provider_alone_as_long_as_it_asks,
     a_batch_that_fails_ends_the_stream_after_its_answer,
+    a_malformed_payee_fails_its_row_alone,
+    a_refusal_is_believed_only_when_the_payment_is_not_there,
+    an_answer_that_cannot_be_read_holds_up_no_other_row,
+    a_payment_that_is_no_longer_known_raises_an_alarm,
 ];
 
 fn status(status: u16, retry_after_seconds: Option<u32>) -> FaultKind {
@@ -58,7 +62,7 @@ fn faults() -> Vec<(Endpoint, Moment, FaultKind, SubmitOutcome, bool)> {
         (Batches, Before, status(500, None), Unknown, false),
         (Batches, After, status(503, None), Unknown, true),
         (Batches, Before, status(429, Some(1)), NotSent, false),
-        (Batches, Before, status(400, None), NotSent, false),
+        (Batches, Before, status(403, None), NotSent, false),
         (Batches, Before, status(401, None), NotSent, false),
         (Instructions, Before, hang(), Unknown, true),
         (Instructions, Before, status(404, None), Unknown, true),
@@ -329,5 +333,96 @@ async fn a_batch_that_fails_ends_the_stream_after_its_answer(app: App) {
     world.replica.sync(&settlement).await;
     assert_eq!(world.fake.state()["acceptedTotal"], 5);
     assert!(world.fake.state()["acceptedTwice"].as_array().unwrap().is_empty());
+    world.end().await;
+}
+
+async fn a_malformed_payee_fails_its_row_alone(app: App) {
+    let world = silent(&app).await;
+    let settlement = app.tipalti_settlement("aff", 9).await;
+    world
+        .fake
+        .configure(|options| options.malformed_payee = Some("payee-aff-4".to_owned()));
+    let sent = world.replica.submit(&settlement).await;
+    for row in app.rows_of(&settlement).await {
+        let payout = sent.iter().find(|payout| payout.id == row.id).unwrap();
+        if row.account_id == "aff-4" {
+            let found = (payout.outcome(), row.status(), payout.error_code.as_str());
+            assert_eq!(
+                found,
+                (SubmitOutcome::Refused, RowStatus::Error, "HTTP 400 InvalidPayee")
+            );
+            assert_eq!(world.fake.accepted(&row.id), 0);
+            app.delete_row(&row.id).await.unwrap();
+        } else {
+            assert_eq!(payout.outcome(), SubmitOutcome::Accepted, "{payout:?}");
+            assert_eq!((world.fake.accepted(&row.id), world.fake.attempts(&row.id)), (1, 1));
+        }
+    }
+    world.end().await;
+}
+
+async fn a_refusal_is_believed_only_when_the_payment_is_not_there(app: App) {
+    let world = silent(&app).await;
+    let row = world.settled(&["aff-1"]).await.remove(0);
+    // Taken, and neither answered nor found at once; sent again, and refused in words that nobody knows.
+    world
+        .fake
+        .configure(|options| options.duplicate_text = "the refCode must be another one".to_owned());
+    world.fake.fail_once(Endpoint::Batches, Moment::After, FaultKind::Cut);
+    world.replica.try_submit(&row.settlement_id, "").await;
+    world
+        .fake
+        .fail_once(Endpoint::Payments, Moment::After, FaultKind::Nothing);
+    let synced = world.replica.sync(&row.settlement_id).await;
+    assert_eq!(synced[0].outcome(), SyncOutcome::SentAgain);
+    assert_eq!((world.fake.accepted(&row.id), world.fake.attempts(&row.id)), (1, 2));
+    let found = app.row(&row.id).await;
+    assert_eq!(
+        (found.status(), found.provider.unwrap().raw_status.as_str()),
+        (RowStatus::InProgress, "ANALYZING")
+    );
+    world.end().await;
+}
+
+async fn an_answer_that_cannot_be_read_holds_up_no_other_row(app: App) {
+    let world = silent(&app).await;
+    let settlement = app.tipalti_settlement("aff", 9).await;
+    world.replica.submit(&settlement).await;
+    world.fake.advance();
+    let garbled = app.rows_of(&settlement).await[4].id.clone();
+    world
+        .fake
+        .configure(|options| options.garbled_ref_code = Some(garbled.clone()));
+    let (synced, end) = world.replica.try_sync(&settlement).await;
+    assert_refused(end.map_or(Ok(()), Err), Code::Unavailable, "PROVIDER_UNAVAILABLE");
+    assert_eq!(synced.len(), 9);
+    for payout in synced {
+        let expected = if payout.id == garbled {
+            SyncOutcome::Busy
+        } else {
+            SyncOutcome::Changed
+        };
+        assert_eq!(payout.outcome(), expected);
+    }
+    world.end().await;
+}
+
+async fn a_payment_that_is_no_longer_known_raises_an_alarm(app: App) {
+    let world = silent(&app).await;
+    let row = world.submitted_row("aff-1").await;
+    for _ in 0..2 {
+        world
+            .fake
+            .fail_once(Endpoint::Payments, Moment::After, FaultKind::Nothing);
+        let synced = world.replica.sync(&row.settlement_id).await;
+        assert_eq!(synced[0].outcome(), SyncOutcome::NotKnown);
+    }
+    let alarms = world.replica.alarms().await;
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!(
+        (alarms[0].raw_status.as_str(), alarms[0].was_deleted),
+        ("(no longer known)", false)
+    );
+    assert_eq!((world.fake.attempts(&row.id), app.row(&row.id).await), (1, row));
     world.end().await;
 }

@@ -23,6 +23,7 @@ scenarios![
     another_payee_id_is_another_payee,
     the_reason_comes_after_those_of_the_method_and_before_those_of_the_balance,
     methods_of_an_older_version_get_their_payee,
+    one_that_cannot_be_paid_is_asked_for_again,
 ];
 
 /// What is shown of a method's payee.
@@ -123,13 +124,7 @@ async fn news_that_came_before_the_payment_method_count(app: App) {
 async fn news_without_a_verdict_are_asked_for(app: App) {
     let world = World::new(&app).await;
     let method = account(&app, "aff-1").await;
-    world
-        .replica
-        .billing
-        .refresh_due_payees("tipalti")
-        .await
-        .unwrap()
-        .unwrap();
+    world.replica.billing.refresh_due_payees("tipalti").await.unwrap();
     assert_eq!(payee(&app, &method.id).await.0, Some(true));
     let asked = world.fake.requests("payees");
     world.fake.set_payee(Payee {
@@ -139,13 +134,7 @@ async fn news_without_a_verdict_are_asked_for(app: App) {
         reason_code: None,
         reason: Some("blocked".to_owned()),
     });
-    world
-        .replica
-        .billing
-        .refresh_due_payees("tipalti")
-        .await
-        .unwrap()
-        .unwrap();
+    world.replica.billing.refresh_due_payees("tipalti").await.unwrap();
     assert_eq!(
         world.fake.requests("payees"),
         asked,
@@ -153,13 +142,7 @@ async fn news_without_a_verdict_are_asked_for(app: App) {
     );
     news(&world, "payee-aff-1", None, "2026-01-01").await;
     world.fake.fail_once(Endpoint::Payees, Moment::Before, FaultKind::Cut);
-    world
-        .replica
-        .billing
-        .refresh_due_payees("tipalti")
-        .await
-        .unwrap()
-        .unwrap();
+    world.replica.billing.refresh_due_payees("tipalti").await.unwrap();
     assert_eq!(payee(&app, &method.id).await, (Some(false), "blocked".to_owned()));
     world.end().await;
 }
@@ -259,8 +242,38 @@ async fn methods_of_an_older_version_get_their_payee(app: App) {
         .await;
     tables.close().await;
     assert_eq!(payee(&app, &method.id).await.0, None);
-    assert_eq!(world.replica.billing.find_missing_payees().await.unwrap(), 1);
+    assert!(
+        !world.replica.billing.find_missing_payees().await.unwrap(),
+        "there are no more"
+    );
     assert_eq!(payee(&app, &method.id).await.0, Some(false));
-    assert_eq!(world.replica.billing.find_missing_payees().await.unwrap(), 0);
+    world.end().await;
+}
+
+async fn one_that_cannot_be_paid_is_asked_for_again(app: App) {
+    let world = World::new(&app).await;
+    let payable = |is_payable| Payee {
+        id: "payee-aff-1".to_owned(),
+        ref_code: None,
+        is_payable,
+        reason_code: None,
+        reason: None,
+    };
+    let refresh = async || world.replica.billing.refresh_due_payees("tipalti").await.unwrap().count;
+    world.fake.set_payee(payable(false));
+    let method = account(&app, "aff-1").await;
+    assert_eq!(refresh().await, 1);
+    assert_eq!(payee(&app, &method.id).await.0, Some(false));
+    world.fake.set_payee(payable(true));
+    assert_eq!(refresh().await, 0, "not at once");
+    let tables = Tables::open(&app.database_url).await;
+    // As a day later.
+    tables
+        .execute("UPDATE payees SET next_time = next_time - 86400000000, event_time = event_time - 86400000000")
+        .await;
+    tables.close().await;
+    assert_eq!(refresh().await, 1);
+    assert_eq!(payee(&app, &method.id).await.0, Some(true));
+    assert_eq!(refresh().await, 0);
     world.end().await;
 }

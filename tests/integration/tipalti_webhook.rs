@@ -42,6 +42,10 @@ scenarios![
     paid_after_it_was_deleted_raises_an_alarm_and_holds_the_account,
     under_way_after_it_was_deleted_unsent_raises_an_alarm,
     a_final_word_that_is_taken_back_raises_an_alarm,
+    a_failed_payment_that_is_taken_up_again_is_not_let_go,
+    taken_up_again_after_it_was_deleted_raises_an_alarm,
+    a_row_that_tipalti_spoke_of_is_asked_for_and_not_sent,
+    an_event_of_a_row_that_tipalti_does_not_pay_changes_nothing,
     nothing_personal_is_kept_of_an_event,
     the_order_of_events_does_not_matter;
     sqlite_only: an_unreachable_database_asks_for_the_event_again;
@@ -307,7 +311,10 @@ async fn a_group_event_moves_all_its_payments(app: App) {
     let settlement_now = app.settlement(&settlement).await.status_counts.unwrap();
     assert_eq!((settlement_now.error, settlement_now.in_progress), (250, 450));
     let events = world.replica.events(Outcome::Applied).await;
-    assert_eq!((events.len(), events[0].payments.len()), (1, 250));
+    assert_eq!(
+        (events.len(), events[0].payment_count, events[0].payments.len()),
+        (1, 250, 100)
+    );
     // One larger than what is applied in one transaction, of which some are not ours.
     let rows = app.rows_of(&settlement).await;
     let payments: Vec<_> = rows
@@ -539,6 +546,87 @@ async fn a_final_word_that_is_taken_back_raises_an_alarm(app: App) {
     world.end().await;
 }
 
+async fn a_failed_payment_that_is_taken_up_again_is_not_let_go(app: App) {
+    let deferred = |day: &str| (day.to_owned(), "DEFERRED");
+    let submitted = |day: &str| (day.to_owned(), "SUBMITTED");
+    let orders = [
+        [deferred("2998-01-01"), submitted("2998-01-02")],
+        [submitted("2998-01-02"), deferred("2998-01-01")],
+    ];
+    for (number, order) in orders.into_iter().enumerate() {
+        let world = World::new(&app).await;
+        world.fake.configure(|options| options.sends_events = false);
+        let row = world.submitted_row(&format!("aff-{number}")).await;
+        let say = async |id: String, day: &str, raw_status: &str| {
+            let post = Post::good(&event(&id, "payment", &row.id, raw_status, &format!("{day}T00:00:00Z")));
+            assert_eq!(post.send(&world.webhook).await.0, OK);
+        };
+        for (place, (day, raw_status)) in order.iter().enumerate() {
+            say(format!("e-{number}-{place}"), day, raw_status).await;
+        }
+        assert_eq!(
+            said(&app.row(&row.id).await),
+            (RowStatus::Error, "DEFERRED".to_owned(), false)
+        );
+        let outcome = app.delete_row(&row.id).await;
+        assert_refused(outcome, Code::FailedPrecondition, "ACCOUNT_SETTLEMENT_NOT_DELETABLE");
+        assert_eq!(
+            world.replica.sync(&row.settlement_id).await.len(),
+            1,
+            "it is asked for again"
+        );
+        say(format!("e-{number}-last"), "2998-01-03", "DEFERRED").await;
+        assert!(said(&app.row(&row.id).await).2);
+        app.delete_row(&row.id).await.unwrap();
+        world.end().await;
+    }
+}
+
+async fn taken_up_again_after_it_was_deleted_raises_an_alarm(app: App) {
+    let world = World::new(&app).await;
+    world.fake.configure(|options| options.sends_events = false);
+    let row = world.submitted_row("aff-1").await;
+    world.fake.set_status(&row.id, "DEFERRED", "", "");
+    world.replica.sync(&row.settlement_id).await;
+    app.delete_row(&row.id).await.unwrap();
+    let early = Post::good(&event("e1", "payment", &row.id, "SUBMITTED", "2026-01-01T00:00:00Z"));
+    assert_eq!(early.send(&world.webhook).await.0, OK);
+    assert!(world.replica.alarms().await.is_empty(), "from before it failed");
+    let late = Post::good(&event("e2", "payment", &row.id, "SUBMITTED", "2999-01-01T00:00:00Z"));
+    assert_eq!(late.send(&world.webhook).await.0, OK);
+    assert_eq!(world.replica.alarms().await.len(), 1);
+    assert!(app.release("aff-1").await.is_ok(), "it was held");
+    world.end().await;
+}
+
+async fn a_row_that_tipalti_spoke_of_is_asked_for_and_not_sent(app: App) {
+    let world = World::new(&app).await;
+    let row = world.settled(&["aff-1"]).await.remove(0);
+    let post = Post::good(&event("e1", "paymentX", &row.id, "FUTURE", "2026-01-01T00:00:00Z"));
+    assert_eq!(post.send(&world.webhook).await.0, ACCEPTED);
+    let sent = world.replica.submit(&row.settlement_id).await;
+    assert_eq!((sent.len(), sent[0].status()), (1, RowStatus::InProgress));
+    assert_eq!(world.fake.attempts(&row.id), 0);
+    assert_eq!(world.replica.sync(&row.settlement_id).await.len(), 1);
+    world.end().await;
+}
+
+async fn an_event_of_a_row_that_tipalti_does_not_pay_changes_nothing(app: App) {
+    let world = World::new(&app).await;
+    let row = app.settled(&["aff-1"]).await.remove(0);
+    let post = Post::good(&event(
+        "e1",
+        "paymentCompleted",
+        &row.id,
+        "PAID",
+        "2026-01-01T00:00:00Z",
+    ));
+    assert_eq!(post.send(&world.webhook).await.0, ACCEPTED);
+    assert_eq!(app.row(&row.id).await, row);
+    assert_eq!(world.replica.billing.apply_waiting_events(&KIND).await.unwrap(), 0);
+    world.end().await;
+}
+
 async fn nothing_personal_is_kept_of_an_event(app: App) {
     let world = World::new(&app).await;
     let row = world.submitted_row("aff-1").await;
@@ -647,7 +735,20 @@ fn expected(words: &[(&str, i64)]) -> (RowStatus, bool) {
         Some(Status::Paid) => RowStatus::Paid,
         Some(Status::Error) => RowStatus::Error,
     };
-    (status, standing.is_some_and(|standing| standing.mapped.is_final))
+    // What says after a failure that it goes on, or nobody knows what, puts that in doubt.
+    let goes_on =
+        |report: &&PaymentReport| map(&report.raw_status).is_none_or(|mapped| mapped.status == Status::InProgress);
+    let newest = reports
+        .iter()
+        .filter(goes_on)
+        .map(|report| report.event_time)
+        .max()
+        .flatten();
+    let is_final = standing.is_some_and(|standing| {
+        let is_doubted = status == RowStatus::Error && newest > standing.report.event_time;
+        standing.mapped.is_final && !is_doubted
+    });
+    (status, is_final)
 }
 
 async fn an_unreachable_database_asks_for_the_event_again(app: App) {

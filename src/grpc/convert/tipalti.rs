@@ -180,6 +180,7 @@ impl From<ListedEvent> for proto::TipaltiEvent {
             is_test: event.is_test,
             event_time: event.created_time.map(Into::into),
             receive_time: Some(event.receive_time.into()),
+            payment_count: event.word_count,
             payments: event.words.into_iter().map(Into::into).collect(),
         }
     }

@@ -24,6 +24,8 @@ const IDLE_CONNECTIONS: usize = 8;
 const RETRY_EARNED: u32 = 2;
 const RETRY_COST: u32 = 10;
 const RETRY_SAVED: u32 = 200;
+/// Asked to wait for longer, it is asked again all the same: a date in a wrong century must not stop payouts.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The client.
 pub(super) struct TipaltiClient {
@@ -102,7 +104,13 @@ impl TipaltiClient {
 
     /// Posts once. A token that is not taken is forgotten, so that the next call has a new one.
     pub(super) async fn post_once(&self, url: Url, correlation_id: &str, body: Vec<u8>) -> Result<Answer, PostFailure> {
-        let token = self.tokens.get().await.map_err(PostFailure::Before)?;
+        // Bounded: callers of a token wait for each other, and what is sent much later than it was intended may by then have
+        // been looked up and sent by somebody else.
+        let token = tokio::time::timeout(self.settings.request_timeout, self.tokens.get()).await;
+        let token = token
+            .map_err(|_| ProviderError::new(ProviderErrorKind::TimedOut, "no access token in time"))
+            .and_then(|token| token)
+            .map_err(PostFailure::Before)?;
         let request = self
             .http
             .request(Method::POST, url)
@@ -212,6 +220,7 @@ impl Answer {
             408 => ProviderErrorKind::TimedOut,
             429 => ProviderErrorKind::Throttled,
             500..=599 => ProviderErrorKind::Failed,
+            400 | 422 => ProviderErrorKind::Content,
             400..=499 => ProviderErrorKind::Refused,
             _ => ProviderErrorKind::Unreadable,
         };
@@ -295,10 +304,10 @@ fn http_date(text: &str) -> Option<Timestamp> {
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(u64::from(seconds)));
+        return Some(Duration::from_secs(u64::from(seconds)).min(LONGEST_RETRY_AFTER));
     }
     let micros = http_date(text)?.as_micros().saturating_sub(now.as_micros());
-    Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+    Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)).min(LONGEST_RETRY_AFTER))
 }
 
 /// Between half of it and all of it, so that replicas which failed together don't come back together.
@@ -399,6 +408,8 @@ mod tests {
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Thu, 01 Jan 2026 00:01:00 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(read("Wed, 01 Jan 2025 00:01:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("4294967295"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(read("Fri, 01 Jan 2099 00:01:00 GMT"), Some(LONGEST_RETRY_AFTER));
         assert_eq!(read("soon"), None);
     }
 

@@ -249,7 +249,7 @@ impl TipaltiProvider {
         match self.payments_of(ref_codes).await {
             Ok(reports) => Ok(by_ref_code(reports)),
             // It may not take several conditions at once.
-            Err(error) if error.kind == ProviderErrorKind::Refused => Ok(HashMap::new()),
+            Err(error) if is_refusal(&error) => Ok(HashMap::new()),
             Err(error) => Err(error),
         }
     }
@@ -293,7 +293,7 @@ impl TipaltiProvider {
                 let value = value.ok_or_else(|| unreadable("the payee can't be read"))?;
                 return Ok(Some(wire::payee_status(&value, Some(answer.said_at))));
             }
-            Err(error) if error.kind == ProviderErrorKind::Refused => {}
+            Err(error) if is_refusal(&error) => {}
             Err(error) => return Err(error),
         }
         if !wire::is_plain_ref_code(payee_id.as_str()) {
@@ -418,6 +418,11 @@ fn caution(report: &PaymentReport) -> (u8, Option<Timestamp>) {
         None => 1,
     };
     (degree, report.event_time)
+}
+
+/// Whether it says no to the question itself.
+fn is_refusal(error: &ProviderError) -> bool {
+    matches!(error.kind, ProviderErrorKind::Refused | ProviderErrorKind::Content)
 }
 
 fn refused_here(text: &str) -> ProviderError {

@@ -59,8 +59,8 @@ const OPENED: [&str; 6] = [
 /// What bodies look like that are no JSON object.
 const UNREADABLE: &str = r#"{"unreadable":true}"#;
 const REMOVED: &str = "[removed]";
-/// A word with so many digits may be an account number, a card or a telephone.
-const MAX_DIGITS_A_WORD: usize = 5;
+/// More digits in a row of words may be an account number, a card or a telephone.
+const MAX_DIGITS: usize = 5;
 
 /// The body of an event without bank data, addresses and names, as JSON. What is left decodes to the same event.
 #[must_use]
@@ -95,21 +95,29 @@ fn kept_item(item: Value) -> Option<Value> {
     }
 }
 
-/// A text for people without what looks like an address or a number of an account: each such word is replaced.
+/// A text for people without what looks like an address or a number of an account. Words with digits that follow each other
+/// count together: account numbers are written in groups.
 #[must_use]
 pub fn scrub(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split_whitespace()
-        .map(|word| {
-            let digits = word.chars().filter(char::is_ascii_digit).count();
-            if word.contains('@') || digits > MAX_DIGITS_A_WORD {
-                REMOVED
-            } else {
-                word
-            }
-        })
-        .collect();
-    words.join(" ")
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut kept: Vec<&str> = Vec::with_capacity(words.len());
+    for run in words.chunk_by(|one, next| has_digits(one) && has_digits(next)) {
+        let digits: usize = run.iter().map(|word| digits(word)).sum();
+        if digits > MAX_DIGITS {
+            kept.push(REMOVED);
+        } else {
+            kept.extend(run.iter().map(|word| if word.contains('@') { REMOVED } else { word }));
+        }
+    }
+    kept.join(" ")
+}
+
+fn digits(word: &str) -> usize {
+    word.chars().filter(char::is_ascii_digit).count()
+}
+
+fn has_digits(word: &str) -> bool {
+    digits(word) > 0
 }
 
 #[cfg(test)]
@@ -133,6 +141,14 @@ mod tests {
         ] {
             assert!(left.contains(stays), "{stays} is not in {left}");
         }
+    }
+
+    #[test]
+    fn numbers_in_groups_are_removed_too() {
+        assert_eq!(scrub("to DE89 3704 0044 0532 0130 00 failed"), "to [removed] failed");
+        assert_eq!(scrub("call 12 3456 7890"), "call [removed]");
+        assert_eq!(scrub("error 17 of 2026"), "error 17 of 2026");
+        assert_eq!(scrub("ask jane@example.com"), "ask [removed]");
     }
 
     #[test]

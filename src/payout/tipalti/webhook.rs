@@ -11,7 +11,7 @@ pub use super::redact::redact;
 use super::wire;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
-use crate::payout::{EventError, PaymentReport, ProviderEvent, SignatureError};
+use crate::payout::{EventError, MAX_EVENT_PAYMENTS, PaymentReport, ProviderEvent, SignatureError};
 
 /// Name of the header with the signature.
 pub const SIGNATURE_HEADER: &str = "tipalti-signature";
@@ -116,22 +116,26 @@ pub fn parse_event(body: &[u8]) -> Result<ProviderEvent, EventError> {
         .ok_or(EventError::NoId)?;
     let event_type = value
         .get("type")
-        .and_then(Value::as_str)
+        .and_then(wire::text)
         .filter(|name| (1..=MAX_EVENT_TYPE_BYTES).contains(&name.len()))
         .ok_or(EventError::NoType)?;
     let created_time = value.get("createdDate").and_then(Value::as_str).and_then(wire::time);
     let data = value.get("eventData").unwrap_or(&Value::Null);
     let is_about_payee = event_type == PAYEE_DETAILS_CHANGED;
+    let payments = if is_about_payee {
+        Vec::new()
+    } else {
+        payments_of(data, &event_type, created_time)
+    };
+    if payments.len() > MAX_EVENT_PAYMENTS {
+        return Err(EventError::TooManyPayments);
+    }
     Ok(ProviderEvent {
         id,
-        event_type: event_type.to_owned(),
+        event_type,
         created_time,
         is_test: value.get("isTest").and_then(Value::as_bool).unwrap_or(false),
-        payments: if is_about_payee {
-            Vec::new()
-        } else {
-            payments_of(data, event_type, created_time)
-        },
+        payments,
         payee: is_about_payee.then(|| wire::payee_status(data, created_time)),
     })
 }

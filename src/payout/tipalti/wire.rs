@@ -258,10 +258,7 @@ fn is_refused(raw_status: &str) -> bool {
 /// Reads a payment out of an answer or an event; `None` without a ref code.
 pub(super) fn payment_report(value: &Value, said_at: Option<Timestamp>) -> Option<PaymentReport> {
     let ref_code = text(value.get("refCode")?)?;
-    let raw_status = cut(
-        &first_text(value, &["paymentStatus", "status", "instructionStatus"]),
-        MAX_STATUS_CHARS,
-    );
+    let raw_status = status_text(value, &["paymentStatus", "status", "instructionStatus"]);
     let has_failed = is_refused(&raw_status) || map(&raw_status).is_some_and(|mapped| mapped.status == Status::Error);
     let (error_code, error_text) = if has_failed {
         error_of_payment(value)
@@ -310,7 +307,7 @@ pub(super) fn payee_status(value: &Value, said_at: Option<Timestamp>) -> PayeeSt
             .get("isPayable")
             .or_else(|| value.get("payable"))
             .and_then(Value::as_bool),
-        raw_status: cut(&first_text(value, &["status"]), MAX_STATUS_CHARS),
+        raw_status: status_text(value, &["status"]),
         reason: cut(&scrub(&first_text(value, &["statusReason", "reason"])), MAX_TEXT_CHARS),
         event_time: time_of(value).or(said_at),
     }
@@ -331,10 +328,10 @@ pub(super) fn time(text: &str) -> Option<Timestamp> {
     Timestamp::from_micros(instant.as_microsecond())
 }
 
-/// A text, or a number written as one; `None` for an empty one.
+/// A text without control characters, or a number written as one; `None` for an empty one.
 pub(super) fn text(value: &Value) -> Option<String> {
     let text = match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.chars().filter(|character| !character.is_control()).collect(),
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
@@ -344,6 +341,13 @@ pub(super) fn text(value: &Value) -> Option<String> {
 fn first_text(value: &Value, names: &[&str]) -> String {
     let found = names.iter().find_map(|name| value.get(*name).and_then(text));
     found.unwrap_or_default()
+}
+
+/// A status as it is kept and shown: a word of theirs, and no place for anything else.
+fn status_text(value: &Value, names: &[&str]) -> String {
+    let is_of_a_word = |character: &char| character.is_ascii_alphanumeric() || " _-()".contains(*character);
+    let found = first_text(value, names);
+    found.chars().filter(is_of_a_word).take(MAX_STATUS_CHARS).collect()
 }
 
 fn cut(text: &str, max_chars: usize) -> String {
@@ -387,10 +391,11 @@ mod tests {
     #[test]
     fn a_failed_payment_keeps_its_reasons() {
         let value = serde_json::json!({
-            "refCode": "r", "id": 7, "paymentStatus": "DEFERRED",
+            "refCode": "r\u{0}", "id": 7, "paymentStatus": "DEFERRED@\u{7}",
             "deferredReasons": [{"reasonCode": "TaxFormsMissing", "reasonDescription": "no tax form of a@b.example"}]
         });
         let report = payment_report(&value, None).unwrap();
+        assert_eq!(report.raw_status, "DEFERRED");
         assert_eq!(report.error_code, "TaxFormsMissing");
         assert_eq!(report.error_text, "no tax form of [removed]");
         assert_eq!(report.provider_reference, "7");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::FakeTipalti;
 use crate::faults::{self, Endpoint, FaultKind, Moment};
 use crate::serve::Cut;
-use crate::state::Instruction;
+use crate::state::{Instruction, Payment};
 use crate::webhooks;
 
 pub(crate) fn router(fake: FakeTipalti) -> Router {
@@ -174,6 +174,9 @@ async fn create_batch(Extract(fake): Extract<FakeTipalti>, headers: HeaderMap, b
                 "the batch is empty or larger than the limit",
             );
         }
+        if state.is_malformed(&batch.payment_instructions) {
+            return error(StatusCode::BAD_REQUEST, "InvalidPayee", "a payee id is malformed");
+        }
         state.take_batch(batch.payment_instructions)
     };
     for ref_code in taken {
@@ -211,10 +214,19 @@ async fn payments(
         return error(StatusCode::BAD_REQUEST, "InvalidFilter", "the filter can't be read");
     };
     let visible_after_ms = state.options.visible_after_ms;
+    let answer = |payment: &Payment| {
+        let mut answer = payment.to_answer();
+        if state.options.garbled_ref_code.as_ref() == Some(&payment.ref_code)
+            && let Some(fields) = answer.as_object_mut()
+        {
+            fields.remove("refCode");
+        }
+        answer
+    };
     let found = ref_codes.iter().filter_map(|ref_code| state.payments.get(ref_code));
     let items = found
         .filter(|payment| payment.is_visible(visible_after_ms))
-        .map(crate::state::Payment::to_answer)
+        .map(answer)
         .collect();
     page(items, &query, state.options.max_page_size)
 }

@@ -33,6 +33,12 @@ pub struct Options {
     pub knows_all_payees: bool,
     /// Items on a page at most.
     pub max_page_size: usize,
+    /// A payee whose payments make it refuse their whole batch, as malformed.
+    pub malformed_payee: Option<String>,
+    /// What it says of a ref code that it has already.
+    pub duplicate_text: String,
+    /// A payment that it answers without its ref code.
+    pub garbled_ref_code: Option<String>,
     /// Milliseconds until a payment that was taken can be found.
     pub visible_after_ms: u64,
     /// Whether every change of a status makes an event.
@@ -55,6 +61,9 @@ impl Default for Options {
             takes_or: true,
             knows_all_payees: true,
             max_page_size: 100,
+            malformed_payee: None,
+            duplicate_text: "a payment with this refCode already exists".to_owned(),
+            garbled_ref_code: None,
             visible_after_ms: 0,
             sends_events: true,
             webhook_url: None,
@@ -191,14 +200,22 @@ impl State {
         (batch_id, taken)
     }
 
-    fn refusal(&self, instruction: &Instruction) -> Option<(&'static str, &'static str)> {
+    fn refusal(&self, instruction: &Instruction) -> Option<(&'static str, String)> {
         if self.payments.contains_key(&instruction.ref_code) {
-            return Some(("DuplicateRefCode", "a payment with this refCode already exists"));
+            return Some(("RefCode", self.options.duplicate_text.clone()));
         }
         if !self.options.knows_all_payees && self.payee(&instruction.payee_id).is_none() {
-            return Some(("PayeeUnknown", "the payee is unknown"));
+            return Some(("PayeeUnknown", "the payee is unknown".to_owned()));
         }
         None
+    }
+
+    /// Whether a batch is refused as a whole.
+    pub(crate) fn is_malformed(&self, instructions: &[Instruction]) -> bool {
+        let malformed = self.options.malformed_payee.as_ref();
+        instructions
+            .iter()
+            .any(|instruction| malformed == Some(&instruction.payee_id))
     }
 
     fn take(&mut self, batch_id: &str, instruction: Instruction) -> Value {
