@@ -27,6 +27,7 @@ mod server;
 mod settle;
 mod status;
 mod tipalti;
+mod tipalti_kill;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
             settle::scenarios(),
             status::scenarios(),
             tipalti::scenarios(),
+            tipalti_kill::scenarios(),
         ],
     )
 }
