@@ -207,12 +207,7 @@ impl Billing {
             body,
         };
         let is_new = self.mutate(&Call::by_system(kind.name), keep).await?;
-        if !is_new {
-            return Ok(Receipt {
-                is_new,
-                outcomes: Vec::new(),
-            });
-        }
+        // Also when it came before: it may have been cut off between being kept and being applied.
         let outcomes = match self.apply_event(kind, &event_id).await {
             Ok(outcomes) => outcomes,
             Err(error) => {

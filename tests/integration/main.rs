@@ -29,6 +29,7 @@ mod settle;
 mod status;
 mod tipalti;
 mod tipalti_faults;
+mod tipalti_kill;
 mod tipalti_payees;
 mod tipalti_replicas;
 mod tipalti_webhook;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
             status::scenarios(),
             tipalti::scenarios(),
             tipalti_faults::scenarios(),
+            tipalti_kill::scenarios(),
             tipalti_payees::scenarios(),
             tipalti_replicas::scenarios(),
             tipalti_webhook::scenarios(),

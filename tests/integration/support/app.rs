@@ -82,6 +82,14 @@ impl App {
         Endpoint::from_shared(address).unwrap().connect().await.unwrap()
     }
 
+    /// Calls that go to another server instead.
+    pub(crate) fn through(&self, channel: Channel) -> Self {
+        Self {
+            channel,
+            ..self.clone()
+        }
+    }
+
     /// Whether it runs on PostgreSQL.
     pub(crate) fn is_postgres(&self) -> bool {
         self.database_url.starts_with("postgres")

@@ -1,18 +1,38 @@
 //! The program itself, run as a process.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use tonic::transport::{Channel, Endpoint};
 
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 25] = [
     "BILLING_DATABASE_CONNECTIONS",
     "BILLING_DATABASE_URL",
     "BILLING_ENCRYPTION_KEYS",
     "BILLING_INSECURE",
     "BILLING_LISTEN",
     "BILLING_LOG",
+    "BILLING_TIPALTI_BASE_URL",
+    "BILLING_TIPALTI_BATCH_LIMIT",
+    "BILLING_TIPALTI_CLIENT_ID",
+    "BILLING_TIPALTI_CLIENT_ID_FILE",
+    "BILLING_TIPALTI_CLIENT_SECRET",
+    "BILLING_TIPALTI_CLIENT_SECRET_FILE",
+    "BILLING_TIPALTI_CODE_VERIFIER",
+    "BILLING_TIPALTI_CODE_VERIFIER_FILE",
+    "BILLING_TIPALTI_DOUBT_PERIOD",
+    "BILLING_TIPALTI_MAX_RETRIES",
+    "BILLING_TIPALTI_REFRESH_TOKEN",
+    "BILLING_TIPALTI_REFRESH_TOKEN_FILE",
+    "BILLING_TIPALTI_REQUEST_TIMEOUT",
+    "BILLING_TIPALTI_SYNC_BATCH",
+    "BILLING_TIPALTI_SYNC_INTERVAL",
+    "BILLING_TIPALTI_TOKEN_URL",
+    "BILLING_TIPALTI_WEBHOOK_SECRETS",
+    "BILLING_TIPALTI_WEBHOOK_SECRETS_FILE",
+    "BILLING_WEBHOOK_LISTEN",
 ];
 
 /// A command of the program in a folder, with these settings and no others.
@@ -52,9 +72,19 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it on any free port, and reads what it prints up to the line that comes last.
     pub(crate) fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, settings, Stdio::null())
+    }
+
+    /// The same, and adds its log to a file.
+    pub(crate) fn start_with_log(folder: &Path, settings: &[(&str, &str)], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        Self::start_with(folder, settings, file.into())
+    }
+
+    fn start_with(folder: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = program("serve", folder, &[("BILLING_LISTEN", "127.0.0.1:0")]);
         command.envs(settings.iter().copied());
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut lines = Vec::new();
@@ -72,8 +102,16 @@ impl Serving {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> &str {
-        let mut addresses = self.lines.iter().filter_map(|line| line.strip_prefix("listening on "));
-        addresses.next().unwrap()
+        self.told("listening on ").unwrap()
+    }
+
+    /// Where it listens for webhooks; nowhere unless that was set.
+    pub(crate) fn webhook_address(&self) -> Option<&str> {
+        self.told("webhooks on ")
+    }
+
+    fn told(&self, what: &str) -> Option<&str> {
+        self.lines.iter().find_map(|line| line.strip_prefix(what))
     }
 
     pub(crate) async fn channel(&self) -> Channel {
