@@ -212,11 +212,8 @@ async fn find_entries(driver: &mut Driver, entries: &[NewEntry]) -> Outcome<()> 
     ];
     let input = driver.input(columns, &mut values);
     let sql = format!(
-        "SELECT e.id, e.source, e.external_id, e.account_id, e.currency_code, e.amount, e.kind, e.occur_time, e.available_day, \
-    e.description, e.create_time, r.source AS reverses_source, r.external_id AS reverses_external_id, \
-    a.available_day AS accrual_day, a.debt AS accrual_debt, a.account_settlement_id FROM {input} \
-         JOIN entries e ON e.source = input.source AND e.external_id = input.external_id \
-    JOIN accruals a ON a.id = e.accrual_id LEFT JOIN entries r ON r.id = e.reverses_entry_id"
+        "SELECT known.id FROM (SELECT (SELECT e.id FROM entries e WHERE e.source = input.source \
+             AND e.external_id = input.external_id) AS id FROM {input}) known WHERE known.id IS NOT NULL"
     );
     driver.fetch(&sql, values).await?;
     Ok(())
@@ -232,12 +229,13 @@ async fn read_sides(driver: &mut Driver, sums: &[(&str, i32, i64, i64)]) -> Outc
         ("currency_code", Column::Text(currencies)),
     ];
     let input = driver.input(columns, &mut values);
+    let open = "FROM accruals a WHERE a.account_id = input.account_id AND a.currency_code = input.currency_code \
+        AND a.account_settlement_id IS NULL";
     let sql = format!(
-        "SELECT a.account_id, a.currency_code, \
-             CAST(sum(CASE WHEN a.amount > 0 THEN a.amount ELSE 0 END) AS bigint) AS credits, \
-             CAST(sum(CASE WHEN a.amount < 0 THEN a.amount ELSE 0 END) AS bigint) AS debits \
-         FROM {input} JOIN accruals a ON a.account_id = input.account_id AND a.currency_code = input.currency_code \
-         WHERE a.account_settlement_id IS NULL GROUP BY a.account_id, a.currency_code"
+        "SELECT input.account_id, input.currency_code, \
+             CAST(coalesce((SELECT sum(a.amount) {open} AND a.amount > 0), 0) AS bigint) AS credits, \
+             CAST(coalesce((SELECT sum(a.amount) {open} AND a.amount < 0), 0) AS bigint) AS debits \
+         FROM {input}"
     );
     driver.fetch(&sql, values).await?;
     Ok(())
@@ -432,9 +430,11 @@ async fn list_balances(driver: &mut Driver, through: i32) -> Outcome<Vec<Payout>
         let open = "a.account_settlement_id IS NULL";
         let claimable = "a.account_settlement_id IS NULL AND NOT a.accepting";
         let due = "(a.debt OR a.available_day <= $1)";
+        let method = "FROM payment_methods m WHERE m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
         let sql = format!(
-            "SELECT b.*, (h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
-    m.version_id AS method_version_id, m.type_id AS method_type_id FROM ( \
+            "SELECT b.*, (SELECT h.id FROM payout_holds h WHERE h.account_id = b.account_id AND h.release_time IS NULL) IS NOT NULL AS on_hold, \
+         (SELECT d.version_id FROM billing_details d WHERE d.account_id = b.account_id) AS billing_details_version_id, \
+         (SELECT m.version_id {method}) AS method_version_id, (SELECT m.type_id {method}) AS method_type_id FROM ( \
             SELECT a.account_id, a.currency_code, \
                 CAST(coalesce(sum(CASE WHEN {claimable} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} AND NOT {due} THEN a.amount END), 0) AS bigint) AS pending_amount, \
@@ -443,10 +443,7 @@ async fn list_balances(driver: &mut Driver, through: i32) -> Outcome<Vec<Payout>
                 max(CASE WHEN {claimable} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
             FROM accruals a WHERE TRUE{condition} AND {open} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT 1000 \
-         ) b LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
-    LEFT JOIN billing_details d ON d.account_id = b.account_id \
-    LEFT JOIN payment_methods m ON m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default \
-    ORDER BY b.account_id, b.currency_code"
+         ) b ORDER BY b.account_id, b.currency_code"
         );
         let rows = driver.fetch(&sql, values).await?;
         if rows.is_empty() {
@@ -507,7 +504,12 @@ async fn insert_payouts(driver: &mut Driver, settlement_id: Uuid, payouts: &[Pay
 }
 
 async fn claim(driver: &mut Driver, payouts: &[Payout], through: i32) -> Outcome<()> {
-    let mut values = vec![Value::Int(through)];
+    let accounts = payouts.iter().map(|payout| payout.account_id.clone());
+    let mut values = vec![
+        Value::Int(through),
+        Value::Text(accounts.clone().min().unwrap_or_default()),
+        Value::Text(accounts.max().unwrap_or_default()),
+    ];
     let columns = vec![
         (
             "account_id",
@@ -523,6 +525,7 @@ async fn claim(driver: &mut Driver, payouts: &[Payout], through: i32) -> Outcome
     let sql = format!(
         "UPDATE accruals SET account_settlement_id = input.account_settlement_id FROM {input} \
          WHERE accruals.account_id = input.account_id AND accruals.currency_code = input.currency_code \
+         AND accruals.account_id >= $2 AND accruals.account_id <= $3 \
          AND accruals.account_settlement_id IS NULL AND NOT accruals.accepting \
          AND (accruals.debt OR accruals.available_day <= $1)"
     );

@@ -53,11 +53,18 @@ struct PayeeRow {
     method_type_id: Option<String>,
 }
 
-const PAYEE_COLUMNS: &str = "(h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
-    m.version_id AS method_version_id, m.type_id AS method_type_id";
-const PAYEE_JOINS: &str = "LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
-    LEFT JOIN billing_details d ON d.account_id = b.account_id \
-    LEFT JOIN payment_methods m ON m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
+const DEFAULT_METHOD: &str =
+    "FROM payment_methods m WHERE m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
+
+/// What decides about each row of `b`: looked up row by row, which indexes do. As joins, PostgreSQL read the tables of all
+/// accounts for every page.
+fn payee_columns() -> String {
+    format!(
+        "(SELECT h.id FROM payout_holds h WHERE h.account_id = b.account_id AND h.release_time IS NULL) IS NOT NULL AS on_hold, \
+         (SELECT d.version_id FROM billing_details d WHERE d.account_id = b.account_id) AS billing_details_version_id, \
+         (SELECT m.version_id {DEFAULT_METHOD}) AS method_version_id, (SELECT m.type_id {DEFAULT_METHOD}) AS method_type_id"
+    )
+}
 
 /// Balances after a key, by account and currency. Accounts named in the filter are shown in every currency that they ever had
 /// entries in; of others only what is open.
@@ -97,7 +104,7 @@ pub(crate) async fn list<C: ConnectionTrait>(
         conditions.extend(values);
     }
     let sql = format!(
-        "SELECT b.*, {PAYEE_COLUMNS} FROM ( \
+        "SELECT b.*, {} FROM ( \
             SELECT a.account_id, a.currency_code, \
                 CAST(coalesce(sum(CASE WHEN {claimable} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} AND NOT {due} THEN a.amount END), 0) AS bigint) AS pending_amount, \
@@ -106,7 +113,8 @@ pub(crate) async fn list<C: ConnectionTrait>(
                 max(CASE WHEN {claimable} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
             FROM accruals a WHERE {} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT {limit} \
-         ) b {PAYEE_JOINS} ORDER BY b.account_id, b.currency_code",
+         ) b ORDER BY b.account_id, b.currency_code",
+        payee_columns(),
         conditions.sql()
     );
     let rows: Vec<Row> = session.fetch_all(&sql, conditions.into_values()).await?;
@@ -127,7 +135,8 @@ pub(crate) async fn payees<C: ConnectionTrait>(
         );
     let (source, values) = rows.source(session.backend, 1);
     let sql = format!(
-        "SELECT b.account_id, b.currency_code, {PAYEE_COLUMNS} \
+        "SELECT b.account_id, b.currency_code, (h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
+             m.version_id AS method_version_id, m.type_id AS method_type_id \
          FROM (SELECT input.account_id, input.currency_code FROM {source}) b \
          LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
          LEFT JOIN billing_details d ON d.account_id = b.account_id \
