@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
-use super::{Billing, Call, Mutation};
+use super::{Billing, Call, Mutation, posting_queue};
 use crate::domain::currency::Currency;
 use crate::domain::entries::{AccrualKey, Entry, EntryKey, EntryOutcome, NewEntry, RejectReason, Rejection};
 use crate::domain::error::{Error, Result, StoreFailure};
@@ -64,8 +64,11 @@ impl Mutation for PostEntries {
 }
 
 impl Billing {
-    /// Posts entries in one transaction, and answers each in order.
+    /// Posts entries in one transaction, which small calls may share, and answers each in order.
     pub async fn post_entries(&self, call: &Call, request: PostEntries) -> Result<Vec<EntryOutcome>> {
+        if posting_queue::may_share(call, &request) {
+            return posting_queue::post(&self.posting, &self.store, call, request).await;
+        }
         self.mutate(call, request).await
     }
 

@@ -15,12 +15,14 @@ pub mod page;
 mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
+mod posting_queue;
 mod settle_balances;
 mod settlements;
 mod status_updates;
 pub mod verify;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -56,6 +58,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Billing {
     store: Store,
+    posting: Arc<posting_queue::PostingQueue>,
 }
 
 /// Who calls, and with which request id.
@@ -86,7 +89,10 @@ impl Billing {
     /// Works on an open store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self {
+            store,
+            posting: Arc::default(),
+        }
     }
 
     /// The store it works on.

@@ -20,6 +20,7 @@ mod flow;
 mod model;
 mod open_balances;
 mod payment_methods;
+mod posting;
 mod process;
 mod races;
 mod request_ids;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             model::scenarios(),
             open_balances::scenarios(),
             payment_methods::scenarios(),
+            posting::scenarios(),
             process::scenarios(),
             races::scenarios(),
             request_ids::scenarios(),
