@@ -40,16 +40,18 @@ pub async fn run(
     if let (Ok(v1), Ok(v1alpha)) = (reflection_v1, reflection_v1alpha) {
         routes = routes.add_service(v1).add_service(v1alpha);
     }
+    // Here, because the server's own setting holds for listeners that it opens itself: without it an answer of several
+    // segments waits 40 ms for the caller's acknowledgement.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .tcp_nodelay(true)
         .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let outcome = drained(server, &shutdown).await;
     shutdown.cancel();
     watch.abort();

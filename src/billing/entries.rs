@@ -9,8 +9,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
-use super::posting::Posting;
-use super::{Billing, Call, Mutation};
+use super::{Billing, Call, Mutation, posting_queue};
 use crate::domain::currency::Currency;
 use crate::domain::entries::{AccrualKey, Entry, EntryKey, EntryOutcome, NewEntry, RejectReason, Rejection};
 use crate::domain::error::{Error, Result, StoreFailure};
@@ -65,13 +64,12 @@ impl Mutation for PostEntries {
 }
 
 impl Billing {
-    /// Posts entries in one transaction, and answers each in order. Small calls that wait together may share it.
+    /// Posts entries in one transaction, which small calls may share, and answers each in order.
     pub async fn post_entries(&self, call: &Call, request: PostEntries) -> Result<Vec<EntryOutcome>> {
-        if Posting::shares(call, &request) {
-            self.post_together(call, request).await
-        } else {
-            self.mutate(call, request).await
+        if posting_queue::may_share(call, &request) {
+            return posting_queue::post(&self.posting, &self.store, call, request).await;
         }
+        self.mutate(call, request).await
     }
 
     /// Lists entries in the order in which they were posted.

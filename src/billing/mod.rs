@@ -18,7 +18,7 @@ mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
 mod payouts;
-mod posting;
+mod posting_queue;
 mod provider_events;
 mod provider_words;
 mod settle_balances;
@@ -45,7 +45,6 @@ pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
 pub use self::payout_holds::*;
 pub use self::payouts::*;
-use self::posting::Posting;
 pub use self::provider_events::*;
 pub use self::settle_balances::*;
 use self::settlements::settlement_not_found;
@@ -71,7 +70,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Billing {
     store: Store,
     payouts: Arc<Payouts>,
-    posting: Arc<Posting>,
+    posting: Arc<posting_queue::PostingQueue>,
 }
 
 /// Who calls, and with which request id.

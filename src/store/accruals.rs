@@ -93,15 +93,17 @@ pub(crate) async fn add(tx: &Tx, additions: &[Addition]) -> Result<HashMap<Accru
         .collect()
 }
 
-/// What is open on accounts, by account and currency. One that is not in the answer has nothing open.
+/// What is open on accounts, by account and currency.
 pub(crate) async fn sides(tx: &Tx, pairs: &[(AccountId, Currency)]) -> Result<HashMap<(AccountId, Currency), Sides>> {
     let (source, values) = pair_rows(pairs).source(tx.backend, 1);
+    // Summed row by row, which an index does; as a join, PostgreSQL may read all accruals for a batch.
+    let open = "FROM accruals a WHERE a.account_id = input.account_id AND a.currency_code = input.currency_code \
+        AND a.account_settlement_id IS NULL";
     let sql = format!(
-        "SELECT a.account_id, a.currency_code, \
-             CAST(sum(CASE WHEN a.amount > 0 THEN a.amount ELSE 0 END) AS bigint) AS credits, \
-             CAST(sum(CASE WHEN a.amount < 0 THEN a.amount ELSE 0 END) AS bigint) AS debits \
-         FROM {source} JOIN accruals a ON a.account_id = input.account_id AND a.currency_code = input.currency_code \
-         WHERE a.account_settlement_id IS NULL GROUP BY a.account_id, a.currency_code"
+        "SELECT input.account_id, input.currency_code, \
+             CAST(coalesce((SELECT sum(a.amount) {open} AND a.amount > 0), 0) AS bigint) AS credits, \
+             CAST(coalesce((SELECT sum(a.amount) {open} AND a.amount < 0), 0) AS bigint) AS debits \
+         FROM {source}"
     );
     let rows: Vec<SidesRow> = tx.fetch_all(&sql, values).await?;
     let mut sides = HashMap::with_capacity(rows.len());
@@ -172,11 +174,22 @@ pub(crate) async fn claim_all(tx: &Tx, claims: &[(AccountId, Currency, Uuid)], t
         )
         .text("currency_code", claims.iter().map(|(_, currency, _)| currency.code()))
         .uuid("account_settlement_id", claims.iter().map(|(_, _, id)| *id));
-    let (source, mut values) = rows.source(tx.backend, 2);
-    values.insert(0, through.as_days().into());
+    let accounts = claims.iter().map(|(account_id, _, _)| account_id.as_str());
+    let (first, last) = (accounts.clone().min(), accounts.max());
+    let (source, mut values) = rows.source(tx.backend, 4);
+    values.splice(
+        0..0,
+        [
+            through.as_days().into(),
+            first.unwrap_or_default().into(),
+            last.unwrap_or_default().into(),
+        ],
+    );
+    // The range says nothing that the pairs do not say: it keeps PostgreSQL from reading all open accruals for each batch.
     let sql = format!(
         "UPDATE accruals SET account_settlement_id = input.account_settlement_id FROM {source} \
          WHERE accruals.account_id = input.account_id AND accruals.currency_code = input.currency_code \
+         AND accruals.account_id >= $2 AND accruals.account_id <= $3 \
          AND accruals.account_settlement_id IS NULL AND NOT accruals.accepting \
          AND (accruals.debt OR accruals.available_day <= $1)"
     );

@@ -49,6 +49,8 @@ pub type MigrateError = ConnectError;
 
 /// Key of the advisory lock that a migrating process holds: any constant that nothing else in the database uses.
 const MIGRATION_LOCK: i64 = 0x0061_6666_6269_6c6c;
+/// A connection that was not used for so long is tried before it is used.
+const TEST_IDLE_AFTER: Duration = Duration::from_secs(1);
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which database a URL names.
@@ -217,6 +219,8 @@ async fn connect_postgres(options: &StoreOptions, max_connections: u32) -> Resul
     }
     let mut connect = connect_options(&options.url, max_connections, options);
     connect.set_application_name("affiliate-billing");
+    // What `Store::begin` relies on, whatever the database's own default is.
+    connect.map_sqlx_postgres_opts(|postgres| postgres.options([("default_transaction_isolation", "read committed")]));
     Database::connect(connect).await.map_err(failed)
 }
 
@@ -226,6 +230,8 @@ fn connect_options(url: &str, max_connections: u32, options: &StoreOptions) -> C
         .max_connections(max_connections)
         .min_connections(1)
         .acquire_timeout(options.acquire_timeout)
+        // Not at every use: that would be a round trip more for each call.
+        .test_before_acquire_if_idle_for(TEST_IDLE_AFTER)
         // Calls are logged once, at the boundary; statements never with their values.
         .sqlx_logging(false)
         .record_stmt_in_spans(false);

@@ -63,6 +63,11 @@ struct Row {
 }
 
 #[derive(FromQueryResult)]
+struct IdRow {
+    id: Uuid,
+}
+
+#[derive(FromQueryResult)]
 struct ReversedRow {
     id: Uuid,
     amount: i64,
@@ -79,10 +84,19 @@ pub(crate) async fn find(tx: &Tx, keys: &[&EntryKey]) -> Result<HashMap<EntryKey
         .text("source", keys.iter().map(|key| key.source.as_str()))
         .text("external_id", keys.iter().map(|key| key.external_id.as_str()));
     let (source, values) = rows.source(tx.backend, 1);
+    // Mostly none is there. Looked up row by row, which an index does; as a join, PostgreSQL may read all entries for a batch.
     let sql = format!(
-        "SELECT {COLUMNS} FROM {source} \
-         JOIN entries e ON e.source = input.source AND e.external_id = input.external_id {JOINS}"
+        "SELECT known.id FROM (SELECT (SELECT e.id FROM entries e WHERE e.source = input.source \
+             AND e.external_id = input.external_id) AS id FROM {source}) known WHERE known.id IS NOT NULL"
     );
+    let known: Vec<IdRow> = tx.fetch_all(&sql, values).await?;
+    if known.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (source, values) = Rows::new()
+        .uuid("id", known.into_iter().map(|row| row.id))
+        .source(tx.backend, 1);
+    let sql = format!("SELECT {COLUMNS} FROM {source} JOIN entries e ON e.id = input.id {JOINS}");
     let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
     rows.into_iter()
         .map(|row| entry(row).map(|entry| (entry.content.key.clone(), entry)))

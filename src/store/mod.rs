@@ -109,9 +109,9 @@ impl Store {
     /// would go back to its pool inside a transaction.
     pub async fn begin(&self, isolation: Isolation) -> Result<Tx> {
         let isolation_level = match (self.inner.backend, isolation) {
-            (Backend::Postgres, Isolation::ReadCommitted) => Some(IsolationLevel::ReadCommitted),
+            // The connections' default: saying so again would be a statement of its own.
+            (Backend::Postgres, Isolation::ReadCommitted) | (Backend::Sqlite, _) => None,
             (Backend::Postgres, Isolation::Snapshot) => Some(IsolationLevel::RepeatableRead),
-            (Backend::Sqlite, _) => None,
         };
         // IMMEDIATE: a transaction that begins by reading and then writes would otherwise fail with SQLITE_BUSY.
         let sqlite_transaction_mode =

@@ -55,13 +55,20 @@ struct PayeeRow {
     payee_payable: Option<bool>,
 }
 
-const PAYEE_COLUMNS: &str = "(h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
-    m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable";
-/// What a provider said of the payee that the method `m` is paid to.
-const PAYEE_OF_METHOD: &str = "LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id";
-const PAYEE_JOINS: &str = "LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
-    LEFT JOIN billing_details d ON d.account_id = b.account_id \
-    LEFT JOIN payment_methods m ON m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
+const DEFAULT_METHOD: &str =
+    "FROM payment_methods m WHERE m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
+
+/// What decides about each row of `b`: looked up row by row, which indexes do. As joins, PostgreSQL read the tables of all
+/// accounts for every page.
+fn payee_columns() -> String {
+    format!(
+        "(SELECT h.id FROM payout_holds h WHERE h.account_id = b.account_id AND h.release_time IS NULL) IS NOT NULL AS on_hold, \
+         (SELECT d.version_id FROM billing_details d WHERE d.account_id = b.account_id) AS billing_details_version_id, \
+         (SELECT m.version_id {DEFAULT_METHOD}) AS method_version_id, (SELECT m.type_id {DEFAULT_METHOD}) AS method_type_id, \
+         (SELECT p.payable FROM payees p WHERE p.id = (SELECT m.payee_id {DEFAULT_METHOD} AND m.payee_version_id = m.version_id)) \
+             AS payee_payable"
+    )
+}
 
 /// Balances after a key, by account and currency. Accounts named in the filter are shown in every currency that they ever had
 /// entries in; of others only what is open.
@@ -101,7 +108,7 @@ pub(crate) async fn list<C: ConnectionTrait>(
         conditions.extend(values);
     }
     let sql = format!(
-        "SELECT b.*, {PAYEE_COLUMNS} FROM ( \
+        "SELECT b.*, {} FROM ( \
             SELECT a.account_id, a.currency_code, \
                 CAST(coalesce(sum(CASE WHEN {claimable} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} AND NOT {due} THEN a.amount END), 0) AS bigint) AS pending_amount, \
@@ -110,7 +117,8 @@ pub(crate) async fn list<C: ConnectionTrait>(
                 max(CASE WHEN {claimable} AND {due} AND NOT a.debt THEN a.available_day END) AS last_open_day \
             FROM accruals a WHERE {} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT {limit} \
-         ) b {PAYEE_JOINS} {PAYEE_OF_METHOD} ORDER BY b.account_id, b.currency_code",
+         ) b ORDER BY b.account_id, b.currency_code",
+        payee_columns(),
         conditions.sql()
     );
     let rows: Vec<Row> = session.fetch_all(&sql, conditions.into_values()).await?;
@@ -131,13 +139,15 @@ pub(crate) async fn payees<C: ConnectionTrait>(
         );
     let (source, values) = rows.source(session.backend, 1);
     let sql = format!(
-        "SELECT b.account_id, b.currency_code, {PAYEE_COLUMNS} \
+        "SELECT b.account_id, b.currency_code, (h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
+             m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable \
          FROM (SELECT input.account_id, input.currency_code FROM {source}) b \
          LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
          LEFT JOIN billing_details d ON d.account_id = b.account_id \
          LEFT JOIN payment_methods m ON m.id = (SELECT o.id FROM payment_methods o WHERE o.account_id = b.account_id \
              AND ((b.currency_code = '' AND o.is_default) OR (o.currency_code = b.currency_code AND o.is_default)) \
-             ORDER BY o.id LIMIT 1) {PAYEE_OF_METHOD}"
+             ORDER BY o.id LIMIT 1) \
+         LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id"
     );
     let rows: Vec<PayeeRow> = session.fetch_all(&sql, values).await?;
     let mut payees = Vec::with_capacity(rows.len());
