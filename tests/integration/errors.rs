@@ -6,6 +6,7 @@ use affiliate_billing::proto;
 use affiliate_billing::proto::AccountSettlementStatus as RowStatus;
 use affiliate_billing::proto::payment_method::Details;
 use affiliate_billing::proto::settle_balances_request::Selection;
+use fake_tipalti::webhooks::Delivery;
 use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldMask};
@@ -18,6 +19,7 @@ use crate::support::fixtures::{
 };
 use crate::support::harness::scenarios;
 use crate::support::tables::Tables;
+use crate::support::tipalti::World;
 use crate::support::wire::{
     Rpc, assert_refused, call, call_path, field_number, package_message, read_string, rpc, rpcs, with_bytes,
     with_number,
@@ -101,7 +103,7 @@ async fn an_empty_request_is_accepted_or_names_what_it_lacks(app: App) {
             "PostEntries" | "StreamEntries" => &["entries"],
             "HoldPayouts" => &["account_id", "reason"],
             "SettleBalances" => &["request_id", "selection"],
-            "ListSkippedAccounts" => &["settlement_id"],
+            "ListSkippedAccounts" | "SubmitSettlement" | "SyncSettlement" => &["settlement_id"],
             "ListStatusChanges" => &["account_settlement_id"],
             "UpdateAccountSettlementStatus" => &["id", "status"],
             "BulkUpdateAccountSettlementStatus" => &["target_status", "account_settlement_ids"],
@@ -259,11 +261,12 @@ async fn a_page_size_below_zero_is_refused(app: App) {
         }
         tried += 1;
     }
-    assert_eq!(tried, 10, "lists");
+    assert_eq!(tried, 12, "lists");
 }
 
 async fn a_page_token_fits_its_own_list_and_filter_alone(app: App) {
     let scene = scene(&app).await;
+    two_alarms(&app).await;
     let lists = lists(&scene);
     let count = rpcs()
         .iter()
@@ -444,6 +447,18 @@ impl List {
     }
 }
 
+/// Two events of Tipalti, each with an alarm.
+async fn two_alarms(app: &App) {
+    let world = World::new(app).await;
+    let row = world.settled(&["tipalti-1"]).await.remove(0);
+    app.delete_row(&row.id).await.unwrap();
+    for raw_status in ["SUBMITTED", "PAID"] {
+        let data = serde_json::json!({"refCode": row.id, "paymentStatus": raw_status});
+        world.fake.send_event("payment", data, None, Delivery::default()).await;
+    }
+    world.end().await;
+}
+
 fn lists(scene: &Scene) -> Vec<List> {
     let list = |name, request: Vec<u8>, other: Option<Vec<u8>>| List {
         name,
@@ -482,6 +497,14 @@ fn lists(scene: &Scene) -> Vec<List> {
     };
     let rows = proto::ListAccountSettlementsRequest {
         status: RowStatus::New.into(),
+        ..Default::default()
+    };
+    let events = proto::ListTipaltiEventsRequest {
+        outcome: proto::TipaltiEventOutcome::Contradiction.into(),
+        ..Default::default()
+    };
+    let alarms = proto::ListPayoutAlarmsRequest {
+        account_id: "tipalti-1".to_owned(),
         ..Default::default()
     };
     let changes = |id: &String| {
@@ -529,6 +552,16 @@ fn lists(scene: &Scene) -> Vec<List> {
             "SettlementsService/ListStatusChanges",
             changes(&scene.paid_row),
             Some(changes(&scene.new_row)),
+        ),
+        list(
+            "TipaltiService/ListTipaltiEvents",
+            Vec::new(),
+            Some(events.encode_to_vec()),
+        ),
+        list(
+            "TipaltiService/ListPayoutAlarms",
+            Vec::new(),
+            Some(alarms.encode_to_vec()),
         ),
     ]
 }

@@ -106,6 +106,8 @@ async fn every_mutation_is_done_once_and_answered_alike_also_after_a_restart(app
         .into_iter()
         .filter(|rpc| field_number(&rpc.input, "request_id").is_some())
         .map(|rpc| rpc.name)
+        // Needs a provider: `tipalti.rs` repeats it.
+        .filter(|name| name != "TipaltiService/SubmitSettlement")
         .collect();
     assert_eq!(
         called,

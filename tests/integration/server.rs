@@ -42,7 +42,7 @@ fn services() -> BTreeSet<String> {
 async fn every_service_is_healthy(app: App) {
     let mut health = HealthClient::new(app.channel.clone());
     let mut names = services();
-    assert_eq!(names.len(), 4);
+    assert_eq!(names.len(), 5);
     names.insert(String::new());
     for service in names {
         let answer = health

@@ -26,6 +26,8 @@ scenarios![
 
 async fn a_settlement_is_submitted_and_followed_until_it_is_cleared(app: App) {
     let world = World::new(&app).await;
+    // All is heard by asking: an event would come first now and then.
+    world.fake.configure(|options| options.sends_events = false);
     let rows = world.settled(&["aff-1", "aff-2"]).await;
     let settlement = rows[0].settlement_id.clone();
     let sent = world.replica.submit(&settlement).await;
@@ -43,7 +45,6 @@ async fn a_settlement_is_submitted_and_followed_until_it_is_cleared(app: App) {
         ("CLEARED", RowStatus::Paid, true),
     ];
     for (raw_status, status, is_final) in steps {
-        world.fake.configure(|options| options.sends_events = false);
         world.fake.advance();
         let before = app.row(&rows[0].id).await;
         let synced = world.replica.sync(&settlement).await;
