@@ -57,6 +57,11 @@ pub(crate) struct MethodWrite {
 }
 
 #[derive(FromQueryResult)]
+struct IdRow {
+    id: Uuid,
+}
+
+#[derive(FromQueryResult)]
 struct Owner {
     account_id: String,
 }
@@ -98,18 +103,19 @@ pub(crate) async fn list_for_update(tx: &Tx, account_id: &AccountId) -> Result<V
     rows.into_iter().map(|row| open(&tx.keys, row)).collect()
 }
 
-/// As [`list_for_update`], of many accounts. The rows are locked by account and id.
+/// As [`list_for_update`], of many accounts, which must be in order. The rows are locked by account and id.
 pub(crate) async fn list_many_for_update(tx: &Tx, account_ids: &[&AccountId]) -> Result<Vec<PaymentMethodRecord>> {
-    let accounts = || Rows::new().text("account_id", account_ids.iter().map(|account_id| account_id.as_str()));
-    let (source, values) = accounts().source(tx.backend, 1);
-    let lock = format!(
-        "SELECT account_id FROM payment_methods WHERE account_id IN (SELECT input.account_id FROM {source}) \
-         ORDER BY account_id, id{}",
-        tx.backend.for_update()
-    );
-    tx.execute(&lock, values).await?;
-    let (source, values) = accounts().source(tx.backend, 1);
-    let sql = format!("{SELECT} WHERE m.account_id IN (SELECT input.account_id FROM {source})");
+    let accounts = Rows::new().text("account_id", account_ids.iter().map(|account_id| account_id.as_str()));
+    let (source, values) = accounts.source(tx.backend, 1);
+    let methods = tx.backend.join_locked("payment_methods", "methods", "account_id", "id");
+    let sql = format!("SELECT methods.id FROM {source} {methods} ORDER BY input.position");
+    let locked: Vec<IdRow> = tx.fetch_all(&sql, values).await?;
+    if locked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = Rows::new().uuid("id", locked.into_iter().map(|row| row.id));
+    let (source, values) = ids.source(tx.backend, 1);
+    let sql = format!("{SELECT} WHERE m.id IN (SELECT input.id FROM {source})");
     let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
     rows.into_iter().map(|row| open(&tx.keys, row)).collect()
 }

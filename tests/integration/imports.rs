@@ -1101,6 +1101,8 @@ async fn what_was_settled_keeps_its_versions_and_others_are_deleted(app: App) {
 const ACCOUNTS: usize = 40;
 const IMPORTERS: usize = 8;
 const ROUNDS: usize = 3;
+/// Enough that those who make them meet.
+const NEW_ACCOUNTS: usize = 100;
 
 /// Two servers on the database, in turns.
 async fn channels(app: &App, count: usize) -> Vec<Channel> {
@@ -1162,34 +1164,74 @@ async fn import_over_and_over(channel: Channel, importer: usize) {
     }
 }
 
-async fn concurrent_imports_in_any_order_leave_one_record_each(app: App) {
-    let importers = channels(&app, IMPORTERS).await.into_iter().enumerate();
-    let tasks: Vec<_> = importers
-        .map(|(importer, channel)| tokio::spawn(import_over_and_over(channel, importer)))
+/// A chunk of new accounts, whose order is the importer's own, twice: first all race to make them, then to change them.
+async fn import_new_ones(channel: Channel, importer: usize, round: usize) {
+    let mut ids: Vec<String> = (0..NEW_ACCOUNTS)
+        .map(|number| format!("new-{round}-{number}"))
         .collect();
-    for task in tasks {
-        task.await.unwrap();
+    ids.rotate_left(importer * 37 % NEW_ACCOUNTS);
+    if importer % 2 == 1 {
+        ids.reverse();
     }
-    assert_eq!(Observer::connect(&app).await.deadlocks().await, 0);
+    let details = |town: &str| details_chunk(ids.iter().map(|id| living_in(id, town)).collect());
+    let chunks = vec![
+        details(&format!("Town {importer}")),
+        details(&format!("City {importer}")),
+    ];
+    let answers = BillingDetailsServiceClient::new(channel.clone())
+        .import_billing_details(iter(chunks))
+        .await;
+    let (answers, end) = drained(answers.unwrap().into_inner()).await;
+    assert!(end.is_none(), "{end:?}");
+    for answer in &answers {
+        let outcomes = details_outcomes(answer);
+        let whole = [CREATED, UPDATED].map(|outcome| vec![outcome; NEW_ACCOUNTS]);
+        assert!(whole.iter().any(|whole| outcomes == *whole), "chunks mix: {outcomes:?}");
+    }
+    let methods = ids
+        .iter()
+        .flat_map(|id| [tipalti_method(id, "EUR"), bank(id, IBAN)])
+        .collect();
+    let answers = PaymentMethodsServiceClient::new(channel)
+        .import_payment_methods(iter(vec![methods_chunk(methods)]))
+        .await;
+    let (_, end) = drained(answers.unwrap().into_inner()).await;
+    assert!(end.is_none(), "{end:?}");
+}
+
+async fn concurrent_imports_in_any_order_leave_one_record_each(app: App) {
+    let channels = channels(&app, IMPORTERS).await;
+    for round in 0..ROUNDS {
+        let importers = channels.iter().cloned().enumerate();
+        let tasks: Vec<_> = importers
+            .map(|(importer, channel)| tokio::spawn(import_new_ones(channel, importer, round)))
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
     let tables = Tables::open(&app.database_url).await;
     for (table, a_account) in [
         ("billing_details", 1),
         ("billing_details_versions", 1),
         ("payment_methods", 2),
+        ("payment_method_versions", 2),
         ("payees", 1),
     ] {
-        assert_eq!(tables.count(table).await, a_account * ACCOUNTS as u64, "{table}");
+        let rows = a_account * NEW_ACCOUNTS * ROUNDS;
+        assert_eq!(tables.count(table).await, rows as u64, "{table}");
     }
-    let defaults = "SELECT account_id FROM payment_methods WHERE is_default ORDER BY account_id";
-    assert_eq!(tables.texts(defaults).await.len(), ACCOUNTS);
+    let defaults = "SELECT account_id FROM payment_methods WHERE is_default";
+    assert_eq!(tables.texts(defaults).await.len(), NEW_ACCOUNTS * ROUNDS);
     tables.close().await;
     // Chunks do not mix: all accounts are as one chunk left them.
     let mut towns: Vec<String> = Vec::new();
-    for account_id in accounts(0) {
-        towns.push(locality(&app.details_of(&account_id).await).to_owned());
+    for number in 0..NEW_ACCOUNTS {
+        towns.push(locality(&app.details_of(&format!("new-0-{number}")).await).to_owned());
     }
     towns.dedup();
     assert_eq!(towns.len(), 1, "{towns:?}");
+    assert_eq!(Observer::connect(&app).await.deadlocks().await, 0);
 }
 
 async fn create_and_update_one_by_one(channel: Channel) {
