@@ -3,14 +3,16 @@
 //! Knows nothing of gRPC. Every write is a `Mutation`: its canonical request, which is hashed for the request id, and what
 //! it does in one transaction.
 //!
-//! Lock order, everywhere: request id, an event's words, billing details or payment methods of one account, payees by id,
-//! settlement, account settlements by id, their payouts by id, reversed entries by id, accruals by key, entries by (source,
-//! external id), counters by (settlement, currency).
+//! Lock order, everywhere: request id, an event's words, billing details by account or payment methods by account and id,
+//! payees by id, settlement, account settlements by id, their payouts by id, reversed entries by id, accruals by key, versions
+//! of billing details by account, entries by (source, external id), counters by (settlement, currency).
 //! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
 mod billing_details;
 mod entries;
+mod import_billing_details;
+mod import_payment_methods;
 mod open_balances;
 pub mod page;
 mod payees;
@@ -40,6 +42,8 @@ use self::account_settlements::account_settlement_not_found;
 pub use self::account_settlements::*;
 pub use self::billing_details::*;
 pub use self::entries::*;
+pub use self::import_billing_details::*;
+pub use self::import_payment_methods::*;
 pub use self::open_balances::*;
 pub use self::payment_method_types::*;
 pub use self::payment_methods::*;

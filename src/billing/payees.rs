@@ -29,14 +29,9 @@ const METHODS_A_ROUND: usize = 500;
 /// Keeps news of a payee, by any of its ids.
 pub(super) async fn hear_of_payee(tx: &Tx, provider: &str, said: &PayeeStatus) -> Result<()> {
     let now = Timestamp::now();
-    let mut ids = Vec::with_capacity(said.identifiers.len());
-    let mut identifiers = said.identifiers.clone();
-    // In one order: of two events that bring the same new payees, one waits for the other.
-    identifiers.sort_unstable();
-    for identifier in &identifiers {
-        // Made when it is not there: the payment method may come later.
-        ids.push(store::find_or_insert(tx, provider, identifier, now, None).await?);
-    }
+    let identifiers: Vec<&Sensitive> = said.identifiers.iter().collect();
+    // Made when they are not there: the payment method may come later.
+    let mut ids = store::find_or_insert_many(tx, provider, &identifiers, now, None).await?;
     ids.sort_unstable();
     ids.dedup();
     for payee in store::lock(tx, &ids).await? {

@@ -82,18 +82,7 @@ impl Mutation for CreatePaymentMethod {
     async fn run(&self, tx: &Tx, call: &Call) -> Result<ShownPaymentMethod> {
         let type_id = self.details.type_id();
         let method_type = types::find(tx, type_id).await?.ok_or_else(|| type_not_found(type_id))?;
-        let mut violations = Violations::new();
-        check_currency(&method_type, self.currency, &mut violations);
-        self.details.texts().check_fields_into(&method_type, &mut violations);
-        violations.finish(Some(()))?;
-        if !method_type.enabled {
-            return Err(Error::refused_for(
-                Reason::PaymentMethodTypeDisabled,
-                TYPE_RESOURCE,
-                type_id,
-                "the payment method type is disabled: enable it or choose another",
-            ));
-        }
+        check_new(self, &method_type)?;
         let methods = store::list_for_update(tx, &self.account_id).await?;
         refuse_second(&methods, None, type_id, self.currency)?;
         let previous = default_of(&methods, self.currency, None);
@@ -346,6 +335,23 @@ impl Billing {
     pub async fn delete_payment_method(&self, call: &Call, request: DeletePaymentMethod) -> Result<Done> {
         self.mutate(call, request).await
     }
+}
+
+/// Checks what only its type can tell of a new method.
+pub(super) fn check_new(method: &CreatePaymentMethod, method_type: &PaymentMethodType) -> Result<()> {
+    let mut violations = Violations::new();
+    check_currency(method_type, method.currency, &mut violations);
+    method.details.texts().check_fields_into(method_type, &mut violations);
+    violations.finish(Some(()))?;
+    if method_type.enabled {
+        return Ok(());
+    }
+    Err(Error::refused_for(
+        Reason::PaymentMethodTypeDisabled,
+        TYPE_RESOURCE,
+        &method_type.id,
+        "the payment method type is disabled: enable it or choose another",
+    ))
 }
 
 /// Locks the methods of the account that a method is of; all of them, and the one.

@@ -270,6 +270,8 @@ impl Plan {
             Selection::Filter(filter) => plan.add_filtered(tx, filter, through, scope, &types).await?,
             Selection::Accounts(items) => plan.add_named(tx, items, through, scope, &types).await?,
         }
+        // Inserting payouts locks the versions that they are made with: by account, as who deletes unused ones does.
+        plan.payouts.sort_by(|one, other| one.account_id.cmp(&other.account_id));
         Ok(plan)
     }
 

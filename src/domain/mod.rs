@@ -11,6 +11,7 @@ pub mod error;
 pub mod iban;
 mod iban_registry;
 pub mod ids;
+pub mod imports;
 pub mod money;
 pub mod open_balances;
 pub mod payment_method_types;

@@ -1,9 +1,11 @@
 //! `BillingDetailsService` over [`Billing`].
 
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::billing_details as convert;
 use super::status::from_error;
+use super::streams::{Answers, answer_chunks};
 use crate::billing::Billing;
 use crate::proto;
 use crate::proto::billing_details_service_server::BillingDetailsService;
@@ -12,6 +14,7 @@ use crate::proto::billing_details_service_server::BillingDetailsService;
 #[derive(Clone)]
 pub(crate) struct BillingDetailsServer {
     pub(crate) billing: Billing,
+    pub(crate) shutdown: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -80,5 +83,26 @@ impl BillingDetailsService for BillingDetailsServer {
             .await
             .map_err(from_error)?;
         Ok(Response::new(proto::DeleteBillingDetailsResponse {}))
+    }
+
+    type ImportBillingDetailsStream = Answers<proto::ImportBillingDetailsResponse>;
+
+    async fn import_billing_details(
+        &self,
+        request: Request<Streaming<proto::ImportBillingDetailsRequest>>,
+    ) -> Result<Response<Self::ImportBillingDetailsStream>, Status> {
+        let billing = self.billing.clone();
+        let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
+            let billing = billing.clone();
+            async move {
+                let chunk = convert::import(chunk).map_err(from_error)?;
+                let outcomes = billing
+                    .import_billing_details(&chunk.call, chunk.request)
+                    .await
+                    .map_err(from_error)?;
+                Ok(convert::import_response(chunk.chunk_id, chunk.keys, outcomes))
+            }
+        });
+        Ok(Response::new(answers))
     }
 }

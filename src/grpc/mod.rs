@@ -48,12 +48,14 @@ pub(crate) fn routes(billing: &Billing, shutdown: &CancellationToken) -> Routes 
     }
     Routes::new(limited!(
         proto::billing_details_service_server::BillingDetailsServiceServer::new(BillingDetailsServer {
-            billing: billing.clone()
+            billing: billing.clone(),
+            shutdown: shutdown.clone(),
         })
     ))
     .add_service(limited!(
         proto::payment_methods_service_server::PaymentMethodsServiceServer::new(PaymentMethodsServer {
-            billing: billing.clone()
+            billing: billing.clone(),
+            shutdown: shutdown.clone(),
         })
     ))
     .add_service(limited!(proto::balances_service_server::BalancesServiceServer::new(

@@ -1,9 +1,11 @@
 //! `PaymentMethodsService` over [`Billing`].
 
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{payment_method_types as convert_type, payment_methods as convert};
 use super::status::from_error;
+use super::streams::{Answers, answer_chunks};
 use crate::billing::Billing;
 use crate::proto;
 use crate::proto::payment_methods_service_server::PaymentMethodsService;
@@ -12,6 +14,7 @@ use crate::proto::payment_methods_service_server::PaymentMethodsService;
 #[derive(Clone)]
 pub(crate) struct PaymentMethodsServer {
     pub(crate) billing: Billing,
+    pub(crate) shutdown: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -123,5 +126,26 @@ impl PaymentMethodsService for PaymentMethodsServer {
             .await
             .map_err(from_error)?;
         Ok(Response::new(proto::DeletePaymentMethodResponse {}))
+    }
+
+    type ImportPaymentMethodsStream = Answers<proto::ImportPaymentMethodsResponse>;
+
+    async fn import_payment_methods(
+        &self,
+        request: Request<Streaming<proto::ImportPaymentMethodsRequest>>,
+    ) -> Result<Response<Self::ImportPaymentMethodsStream>, Status> {
+        let billing = self.billing.clone();
+        let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
+            let billing = billing.clone();
+            async move {
+                let chunk = convert::import(chunk).map_err(from_error)?;
+                let outcomes = billing
+                    .import_payment_methods(&chunk.call, chunk.request)
+                    .await
+                    .map_err(from_error)?;
+                Ok(convert::import_response(chunk.chunk_id, chunk.keys, outcomes))
+            }
+        });
+        Ok(Response::new(answers))
     }
 }

@@ -1,9 +1,12 @@
 //! Tables `billing_details` and `billing_details_versions`.
 
+use std::collections::HashMap;
+
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult, Set};
 use uuid::Uuid;
 
 use super::entity::{billing_details, billing_details_versions};
+use super::rows::Rows;
 use super::sealing::{Sealed, SealingKeys};
 use super::{Reader, Session, Tx, from_db, time};
 use crate::domain::billing_details::{BillingDetails, BillingDetailsRecord};
@@ -26,6 +29,11 @@ struct Row {
     sealed: Vec<u8>,
 }
 
+#[derive(FromQueryResult)]
+struct VersionRow {
+    id: Uuid,
+}
+
 /// The details of one account.
 pub(crate) async fn find<C: ConnectionTrait>(
     session: &Session<C>,
@@ -45,6 +53,26 @@ pub(crate) async fn find_for_update(tx: &Tx, account_id: &AccountId) -> Result<O
     );
     tx.execute(&sql, vec![account_id.as_str().into()]).await?;
     find(tx, account_id).await
+}
+
+/// As [`find_for_update`], of many accounts. The rows are locked in the order of their accounts.
+pub(crate) async fn find_many_for_update(
+    tx: &Tx,
+    account_ids: &[&AccountId],
+) -> Result<HashMap<AccountId, BillingDetailsRecord>> {
+    let (source, values) = accounts(account_ids).source(tx.backend, 1);
+    let lock = format!(
+        "SELECT account_id FROM billing_details WHERE account_id IN (SELECT input.account_id FROM {source}) \
+         ORDER BY account_id{}",
+        tx.backend.for_update()
+    );
+    tx.execute(&lock, values).await?;
+    let (source, values) = accounts(account_ids).source(tx.backend, 1);
+    let sql = format!("{SELECT} WHERE d.account_id IN (SELECT input.account_id FROM {source})");
+    let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
+    rows.into_iter()
+        .map(|row| open(&tx.keys, row).map(|record| (record.account_id.clone(), record)))
+        .collect()
 }
 
 /// The details after an account id, in order.
@@ -94,7 +122,7 @@ pub(crate) async fn update(
         ..Default::default()
     };
     row.update(&tx.connection).await.map_err(from_db)?;
-    delete_unused_versions(tx, &current.account_id).await?;
+    delete_unused_versions(tx, &[&current.account_id]).await?;
     Ok(record(
         current.account_id.clone(),
         details.clone(),
@@ -104,13 +132,43 @@ pub(crate) async fn update(
     ))
 }
 
+/// Makes the details of accounts that have none, in the order given, which must be that of the accounts: so that two who make
+/// the same ones wait for each other in one order.
+pub(crate) async fn insert_many(tx: &Tx, details: &[(&AccountId, &BillingDetails)], actor: &str) -> Result<()> {
+    let now = Timestamp::now();
+    let versions = insert_versions(tx, details, actor, now).await?;
+    let (source, mut values) = versions.source(tx.backend, 2);
+    values.insert(0, now.as_micros().into());
+    let sql = format!(
+        "INSERT INTO billing_details (account_id, version_id, create_time, update_time) \
+         SELECT input.account_id, input.version_id, $1, $1 FROM {source} ORDER BY input.position"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+/// Gives accounts new details, whose rows must be locked; what was made with the old ones keeps them.
+pub(crate) async fn update_many(tx: &Tx, details: &[(&AccountId, &BillingDetails)], actor: &str) -> Result<()> {
+    let now = Timestamp::now();
+    let versions = insert_versions(tx, details, actor, now).await?;
+    let (source, mut values) = versions.source(tx.backend, 2);
+    values.insert(0, now.as_micros().into());
+    let sql = format!(
+        "UPDATE billing_details SET version_id = input.version_id, update_time = $1 FROM {source} \
+         WHERE billing_details.account_id = input.account_id"
+    );
+    tx.execute(&sql, values).await?;
+    let account_ids: Vec<&AccountId> = details.iter().map(|(account_id, _)| *account_id).collect();
+    delete_unused_versions(tx, &account_ids).await
+}
+
 /// Deletes the details, and every version that no account settlement was made with.
 pub(crate) async fn delete(tx: &Tx, account_id: &AccountId) -> Result<()> {
     billing_details::Entity::delete_by_id(account_id.as_str())
         .exec(&tx.connection)
         .await
         .map_err(from_db)?;
-    delete_unused_versions(tx, account_id).await
+    delete_unused_versions(tx, &[account_id]).await
 }
 
 /// The details of a version, for the account settlements that were made with it.
@@ -152,16 +210,65 @@ async fn insert_version(
     Ok(id)
 }
 
-async fn delete_unused_versions(tx: &Tx, account_id: &AccountId) -> Result<()> {
-    tx.execute(
-        "DELETE FROM billing_details_versions WHERE account_id = $1 \
-         AND NOT EXISTS (SELECT 1 FROM billing_details d WHERE d.version_id = billing_details_versions.id AND d.account_id = $1) \
-         AND NOT EXISTS (SELECT 1 FROM account_settlements s \
-             WHERE s.account_id = $1 AND s.billing_details_version_id = billing_details_versions.id)",
-        vec![account_id.as_str().into()],
-    )
-    .await?;
+/// Inserts a version of the details of each account; accounts and versions, in the same order.
+async fn insert_versions(
+    tx: &Tx,
+    details: &[(&AccountId, &BillingDetails)],
+    actor: &str,
+    now: Timestamp,
+) -> Result<Rows> {
+    let mut ids = Vec::with_capacity(details.len());
+    let mut key_ids = Vec::with_capacity(details.len());
+    let mut sealed = Vec::with_capacity(details.len());
+    for (_, details) in details {
+        let id = new_id();
+        let version = tx.keys.seal(VERSIONS, &id.to_string(), details)?;
+        ids.push(id);
+        key_ids.push(version.key_id);
+        sealed.push(version.bytes);
+    }
+    let account_ids: Vec<&AccountId> = details.iter().map(|(account_id, _)| *account_id).collect();
+    let rows = accounts(&account_ids)
+        .uuid("id", ids.iter().copied())
+        .text("key_id", key_ids)
+        .bytes("sealed", sealed);
+    let (source, mut values) = rows.source(tx.backend, 3);
+    values.insert(0, actor.into());
+    values.insert(1, now.as_micros().into());
+    let sql = format!(
+        "INSERT INTO billing_details_versions (id, account_id, key_id, sealed, actor, create_time) \
+         SELECT input.id, input.account_id, input.key_id, input.sealed, $1, $2 FROM {source}"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(accounts(&account_ids).uuid("version_id", ids))
+}
+
+/// Locks the versions that nobody uses, in the order in which a settle run asks for those that it is about to use, and looks
+/// again before it deletes them: what a run that was waited for has used is kept.
+async fn delete_unused_versions(tx: &Tx, account_ids: &[&AccountId]) -> Result<()> {
+    const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM account_settlements s \
+        WHERE s.account_id = v.account_id AND s.billing_details_version_id = v.id)";
+    let (source, values) = accounts(account_ids).source(tx.backend, 1);
+    let lock = format!(
+        "SELECT v.id FROM billing_details_versions v WHERE v.account_id IN (SELECT input.account_id FROM {source}) \
+         AND NOT EXISTS (SELECT 1 FROM billing_details d WHERE d.account_id = v.account_id AND d.version_id = v.id) \
+         AND {UNUSED} ORDER BY v.account_id, v.id{}",
+        tx.backend.for_update()
+    );
+    let unused: Vec<VersionRow> = tx.fetch_all(&lock, values).await?;
+    if unused.is_empty() {
+        return Ok(());
+    }
+    let ids = Rows::new().uuid("id", unused.into_iter().map(|row| row.id));
+    let (source, values) = ids.source(tx.backend, 1);
+    let sql =
+        format!("DELETE FROM billing_details_versions AS v WHERE v.id IN (SELECT input.id FROM {source}) AND {UNUSED}");
+    tx.execute(&sql, values).await?;
     Ok(())
+}
+
+fn accounts(account_ids: &[&AccountId]) -> Rows {
+    Rows::new().text("account_id", account_ids.iter().map(|account_id| account_id.as_str()))
 }
 
 fn open(keys: &SealingKeys, row: Row) -> Result<BillingDetailsRecord> {

@@ -199,6 +199,17 @@ impl Backend {
         }
     }
 
+    /// Joins the rows of a table to those of `input` with the same key, each row of `input` in turn by an index and in order:
+    /// PostgreSQL locks them so, and reads no whole table where it does not know yet that a key has few rows.
+    pub(crate) fn join_locked(self, table: &str, alias: &str, key: &str, order: &str) -> String {
+        match self {
+            Self::Postgres => format!(
+                "CROSS JOIN LATERAL (SELECT {order} FROM {table} WHERE {key} = input.{key} ORDER BY {order} FOR UPDATE) AS {alias}"
+            ),
+            Self::Sqlite => format!("JOIN {table} AS {alias} ON {alias}.{key} = input.{key}"),
+        }
+    }
+
     /// A UUID of its text without hyphens; null of null.
     pub(crate) fn uuid_of_text(self, expression: &str) -> String {
         match self {

@@ -3,18 +3,24 @@
 //! The id itself is sealed in the details of the payment methods that refer to the row. A hash is found by any of the keys,
 //! and written with the first one.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
 use super::rows::Rows;
+use super::sealing::KeyedHash;
 use super::{Session, Tx, payment_methods, time};
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::ids::new_id;
 use crate::domain::payment_methods::PaymentMethodDetails;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
 
 const PURPOSE: &str = "payees";
+
+/// What a payee is found by: the key's id and the hash.
+type HashKey = (String, Vec<u8>);
 
 /// A payee as it is compared with news of it.
 pub(crate) struct Payee {
@@ -54,6 +60,13 @@ struct Row {
 }
 
 #[derive(FromQueryResult)]
+struct HashRow {
+    id: Uuid,
+    hash_key_id: String,
+    hash: Vec<u8>,
+}
+
+#[derive(FromQueryResult)]
 struct DueRow {
     id: Uuid,
     check_count: i64,
@@ -84,43 +97,123 @@ pub(crate) async fn find_or_insert(
     now: Timestamp,
     next_time: Option<Timestamp>,
 ) -> Result<Uuid> {
-    let hashes = tx.keys.keyed_hashes(PURPOSE, payee_id.as_str().as_bytes())?;
-    for hash in &hashes {
-        let sql = "SELECT id, payable, event_time FROM payees WHERE provider = $1 AND hash_key_id = $2 AND hash = $3";
-        let values = vec![provider.into(), hash.key_id.clone().into(), hash.bytes.clone().into()];
-        if let Some(row) = tx.fetch_optional::<Row>(sql, values).await? {
-            if let Some(next_time) = next_time.filter(|_| row.payable != Some(true)) {
-                let sql = "UPDATE payees SET next_time = $1 WHERE id = $2 AND (next_time IS NULL OR next_time > $1)";
-                tx.execute(sql, vec![next_time.as_micros().into(), row.id.into()])
-                    .await?;
-            }
-            return Ok(row.id);
-        }
-    }
-    let hash = tx.keys.keyed_hash(PURPOSE, payee_id.as_str().as_bytes())?;
-    let id = new_id();
-    tx.execute(
-        "INSERT INTO payees (id, provider, hash_key_id, hash, raw_status, reason, check_count, next_time, create_time, update_time) \
-         VALUES ($1, $2, $3, $4, '', '', 0, $5, $6, $6)",
-        vec![
-            id.into(),
-            provider.into(),
-            hash.key_id.into(),
-            hash.bytes.into(),
-            next_time.map(Timestamp::as_micros).into(),
-            now.as_micros().into(),
-        ],
-    )
-    .await?;
-    Ok(id)
+    let mut ids = find_or_insert_many(tx, provider, &[payee_id], now, next_time).await?;
+    ids.pop().ok_or_else(|| Error::internal("a payee was not answered"))
 }
 
-/// Locks payees by id.
+/// As [`find_or_insert`], of many payees; the ids in their order. New rows are inserted in the order of their hashes, so that
+/// two who make the same ones wait for each other in one order.
+pub(crate) async fn find_or_insert_many(
+    tx: &Tx,
+    provider: &str,
+    payee_ids: &[&Sensitive],
+    now: Timestamp,
+    next_time: Option<Timestamp>,
+) -> Result<Vec<Uuid>> {
+    let mut hashes = Vec::with_capacity(payee_ids.len());
+    for payee_id in payee_ids {
+        hashes.push(tx.keys.keyed_hashes(PURPOSE, payee_id.as_str().as_bytes())?);
+    }
+    let mut known = find(tx, provider, &hashes).await?;
+    let mut missing: BTreeMap<HashKey, Uuid> = BTreeMap::new();
+    let mut ids = Vec::with_capacity(payee_ids.len());
+    let mut found = Vec::new();
+    for hashes in hashes {
+        let keys = || hashes.iter().map(hash_key);
+        if let Some(id) = keys().find_map(|key| known.get(&key)) {
+            ids.push(*id);
+            found.push(*id);
+            continue;
+        }
+        // The first key writes.
+        let key = keys().next().ok_or_else(|| Error::internal("no encryption key"))?;
+        let id = new_id();
+        known.insert(key.clone(), id);
+        missing.insert(key, id);
+        ids.push(id);
+    }
+    insert(tx, provider, missing, now, next_time).await?;
+    if let Some(next_time) = next_time {
+        ask_at(tx, &found, next_time).await?;
+    }
+    Ok(ids)
+}
+
+/// Lets payees be asked for at a time, or before, unless they are known to be payable.
+async fn ask_at(tx: &Tx, ids: &[Uuid], next_time: Timestamp) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // In their order first: an update of many rows has none of its own.
+    lock(tx, ids).await?;
+    let (source, mut values) = Rows::new().uuid("id", ids.iter().copied()).source(tx.backend, 2);
+    values.insert(0, next_time.as_micros().into());
+    let sql = format!(
+        "UPDATE payees SET next_time = $1 WHERE id IN (SELECT input.id FROM {source}) AND payable IS NOT TRUE \
+             AND (next_time IS NULL OR next_time > $1)"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+/// The payees that are there, by any of their hashes.
+async fn find(tx: &Tx, provider: &str, hashes: &[Vec<KeyedHash>]) -> Result<HashMap<HashKey, Uuid>> {
+    let hashes = || hashes.iter().flatten();
+    let rows = Rows::new()
+        .text("hash_key_id", hashes().map(|hash| hash.key_id.as_str()))
+        .bytes("hash", hashes().map(|hash| hash.bytes.clone()));
+    let (source, mut values) = rows.source(tx.backend, 2);
+    values.insert(0, provider.into());
+    let sql = format!(
+        "SELECT p.id, p.hash_key_id, p.hash FROM {source} \
+         JOIN payees p ON p.provider = $1 AND p.hash_key_id = input.hash_key_id AND p.hash = input.hash"
+    );
+    let rows: Vec<HashRow> = tx.fetch_all(&sql, values).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ((row.hash_key_id, row.hash), row.id))
+        .collect())
+}
+
+async fn insert(
+    tx: &Tx,
+    provider: &str,
+    payees: BTreeMap<HashKey, Uuid>,
+    now: Timestamp,
+    next_time: Option<Timestamp>,
+) -> Result<()> {
+    if payees.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new()
+        .uuid("id", payees.values().copied())
+        .text("hash_key_id", payees.keys().map(|(key_id, _)| key_id.as_str()))
+        .bytes("hash", payees.keys().map(|(_, hash)| hash.clone()));
+    let (source, mut values) = rows.source(tx.backend, 4);
+    let fixed: [Value; 3] = [
+        provider.into(),
+        next_time.map(Timestamp::as_micros).into(),
+        now.as_micros().into(),
+    ];
+    values.splice(0..0, fixed);
+    let sql = format!(
+        "INSERT INTO payees (id, provider, hash_key_id, hash, raw_status, reason, check_count, next_time, create_time, update_time) \
+         SELECT input.id, $1, input.hash_key_id, input.hash, '', '', 0, $2, $3, $3 FROM {source} ORDER BY input.position"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+fn hash_key(hash: &KeyedHash) -> HashKey {
+    (hash.key_id.clone(), hash.bytes.clone())
+}
+
+/// Locks payees by id. Payment methods that refer to them can be written meanwhile.
 pub(crate) async fn lock(tx: &Tx, ids: &[Uuid]) -> Result<Vec<Payee>> {
     let (source, values) = Rows::new().uuid("id", ids.iter().copied()).source(tx.backend, 1);
     let sql = format!(
         "SELECT id, payable, event_time FROM payees WHERE id IN (SELECT input.id FROM {source}) ORDER BY id{}",
-        tx.backend.for_update()
+        tx.backend.for_no_key_update()
     );
     let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
     let mut payees = Vec::with_capacity(rows.len());

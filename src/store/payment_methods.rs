@@ -3,16 +3,20 @@
 //! A version holds the currency and the sealed details, and never changes: account settlements refer to the one that they were
 //! made with. Which method is the default is not part of it.
 
+use std::collections::HashMap;
+
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult, Set};
 use uuid::Uuid;
 
 use super::entity::{payment_method_versions, payment_methods};
+use super::rows::Rows;
 use super::sealing::{Sealed, SealingKeys};
 use super::{Reader, Session, Tx, from_db, payees, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
 use crate::domain::payment_methods::{PayeeState, PaymentMethodDetails, PaymentMethodRecord};
+use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
 
 const VERSIONS: &str = "payment_method_versions";
@@ -38,6 +42,23 @@ struct Row {
     payable: Option<bool>,
     reason: Option<String>,
     event_time: Option<i64>,
+}
+
+/// What is written of one method.
+pub(crate) struct MethodWrite {
+    /// As it shall be. The version is the one that it has, where the details stay.
+    pub(crate) record: PaymentMethodRecord,
+    /// Whether it is not there yet.
+    pub(crate) is_new: bool,
+    /// Whether it was the default of its currency and is no longer.
+    pub(crate) loses_default: bool,
+    /// Whether it gets a version: a new method does, and one whose details change.
+    pub(crate) has_new_version: bool,
+}
+
+#[derive(FromQueryResult)]
+struct IdRow {
+    id: Uuid,
 }
 
 #[derive(FromQueryResult)]
@@ -79,6 +100,23 @@ pub(crate) async fn list_for_update(tx: &Tx, account_id: &AccountId) -> Result<V
     let _locked: Vec<Owner> = tx.fetch_all(&lock, vec![account_id.as_str().into()]).await?;
     let sql = format!("{SELECT} WHERE m.account_id = $1 ORDER BY m.id");
     let rows: Vec<Row> = tx.fetch_all(&sql, vec![account_id.as_str().into()]).await?;
+    rows.into_iter().map(|row| open(&tx.keys, row)).collect()
+}
+
+/// As [`list_for_update`], of many accounts, which must be in order. The rows are locked by account and id.
+pub(crate) async fn list_many_for_update(tx: &Tx, account_ids: &[&AccountId]) -> Result<Vec<PaymentMethodRecord>> {
+    let accounts = Rows::new().text("account_id", account_ids.iter().map(|account_id| account_id.as_str()));
+    let (source, values) = accounts.source(tx.backend, 1);
+    let methods = tx.backend.join_locked("payment_methods", "methods", "account_id", "id");
+    let sql = format!("SELECT methods.id FROM {source} {methods} ORDER BY input.position");
+    let locked: Vec<IdRow> = tx.fetch_all(&sql, values).await?;
+    if locked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = Rows::new().uuid("id", locked.into_iter().map(|row| row.id));
+    let (source, values) = ids.source(tx.backend, 1);
+    let sql = format!("{SELECT} WHERE m.id IN (SELECT input.id FROM {source})");
+    let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
     rows.into_iter().map(|row| open(&tx.keys, row)).collect()
 }
 
@@ -185,6 +223,151 @@ pub(crate) async fn update(
     };
     row.update(&tx.connection).await.map_err(from_db)?;
     reread(tx, record).await
+}
+
+/// Makes and changes methods of accounts whose methods are locked; what was made with old versions keeps them.
+pub(crate) async fn write_many(tx: &Tx, mut writes: Vec<MethodWrite>, actor: &str, now: Timestamp) -> Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    // In the order of the unique keys, the default last: so that two who make the same ones wait for each other in one order.
+    writes.sort_by(|one, other| unique_key(&one.record).cmp(&unique_key(&other.record)));
+    let payees = payees_of(tx, &writes, now).await?;
+    insert_versions(tx, &mut writes, actor, now).await?;
+    // Before others become it: the unique index allows one default at any moment.
+    let losing = writes.iter().filter(|write| write.loses_default);
+    clear_defaults(tx, losing.map(|write| write.record.id).collect()).await?;
+    let (inserted, updated): (Vec<MethodWrite>, Vec<MethodWrite>) = writes.into_iter().partition(|write| write.is_new);
+    insert_many(tx, &inserted, &payees, now).await?;
+    update_many(tx, &updated, &payees, now).await
+}
+
+fn unique_key(record: &PaymentMethodRecord) -> (&AccountId, &str, bool, &str) {
+    (
+        &record.account_id,
+        record.currency.code(),
+        record.is_default,
+        &record.type_id,
+    )
+}
+
+/// The payees of methods that a provider pays, by method.
+async fn payees_of(tx: &Tx, writes: &[MethodWrite], now: Timestamp) -> Result<HashMap<Uuid, Uuid>> {
+    let mut paid_by: HashMap<&'static str, Vec<(Uuid, &Sensitive)>> = HashMap::new();
+    for write in writes {
+        if let Some((provider, payee_id)) = write.record.details.payee() {
+            paid_by.entry(provider).or_default().push((write.record.id, payee_id));
+        }
+    }
+    let mut payees = HashMap::new();
+    for (provider, methods) in paid_by {
+        let payee_ids: Vec<&Sensitive> = methods.iter().map(|(_, payee_id)| *payee_id).collect();
+        let ids = payees::find_or_insert_many(tx, provider, &payee_ids, now, Some(now)).await?;
+        payees.extend(methods.iter().map(|(id, _)| *id).zip(ids));
+    }
+    Ok(payees)
+}
+
+async fn insert_versions(tx: &Tx, writes: &mut [MethodWrite], actor: &str, now: Timestamp) -> Result<()> {
+    let mut records = Vec::with_capacity(writes.len());
+    let mut key_ids = Vec::with_capacity(writes.len());
+    let mut sealed = Vec::with_capacity(writes.len());
+    for write in writes.iter_mut().filter(|write| write.has_new_version) {
+        write.record.version_id = new_id();
+        let version = tx
+            .keys
+            .seal(VERSIONS, &write.record.version_id.to_string(), &write.record.details)?;
+        key_ids.push(version.key_id);
+        sealed.push(version.bytes);
+        records.push(&write.record);
+    }
+    if records.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new()
+        .uuid("id", records.iter().map(|record| record.version_id))
+        .uuid("payment_method_id", records.iter().map(|record| record.id))
+        .text("account_id", records.iter().map(|record| record.account_id.as_str()))
+        .text("currency_code", records.iter().map(|record| record.currency.code()))
+        .text("type_id", records.iter().map(|record| record.type_id.as_str()))
+        .text("key_id", key_ids)
+        .bytes("sealed", sealed);
+    let (source, mut values) = rows.source(tx.backend, 3);
+    values.insert(0, actor.into());
+    values.insert(1, now.as_micros().into());
+    let sql = format!(
+        "INSERT INTO payment_method_versions (id, payment_method_id, account_id, currency_code, type_id, key_id, sealed, \
+             actor, create_time) \
+         SELECT input.id, input.payment_method_id, input.account_id, input.currency_code, input.type_id, input.key_id, \
+             input.sealed, $1, $2 FROM {source}"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+async fn clear_defaults(tx: &Tx, ids: Vec<Uuid>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let (source, values) = Rows::new().uuid("id", ids).source(tx.backend, 1);
+    let sql = format!("UPDATE payment_methods SET is_default = FALSE WHERE id IN (SELECT input.id FROM {source})");
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+async fn insert_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>, now: Timestamp) -> Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let records = || writes.iter().map(|write| &write.record);
+    let rows = changing(writes, payees)
+        .text("account_id", records().map(|record| record.account_id.as_str()))
+        .text("currency_code", records().map(|record| record.currency.code()))
+        .text("type_id", records().map(|record| record.type_id.as_str()));
+    let (source, mut values) = rows.source(tx.backend, 3);
+    values.insert(0, now.as_micros().into());
+    values.insert(1, Uuid::nil().into());
+    let sql = format!(
+        "INSERT INTO payment_methods (id, account_id, currency_code, type_id, is_default, version_id, payee_id, \
+             payee_version_id, revision, create_time, update_time) \
+         SELECT input.id, input.account_id, input.currency_code, input.type_id, input.is_default, input.version_id, \
+             NULLIF(input.payee_id, $2), CASE WHEN input.payee_id <> $2 THEN input.version_id END, input.revision, $1, $1 \
+         FROM {source} ORDER BY input.position"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+async fn update_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>, now: Timestamp) -> Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let (source, mut values) = changing(writes, payees).source(tx.backend, 3);
+    values.insert(0, now.as_micros().into());
+    values.insert(1, Uuid::nil().into());
+    let sql = format!(
+        "UPDATE payment_methods SET is_default = input.is_default, version_id = input.version_id, \
+             payee_id = NULLIF(input.payee_id, $2), \
+             payee_version_id = CASE WHEN input.payee_id <> $2 THEN input.version_id END, \
+             revision = input.revision, update_time = $1 \
+         FROM {source} WHERE payment_methods.id = input.id"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+/// What of methods can change; a payee of zeros stands for none.
+fn changing(writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>) -> Rows {
+    let records = || writes.iter().map(|write| &write.record);
+    Rows::new()
+        .uuid("id", records().map(|record| record.id))
+        .bool("is_default", records().map(|record| record.is_default))
+        .uuid("version_id", records().map(|record| record.version_id))
+        .uuid(
+            "payee_id",
+            records().map(|record| payees.get(&record.id).copied().unwrap_or_default()),
+        )
+        .bigint("revision", records().map(|record| record.revision))
 }
 
 /// The payee that a method is paid to, where a provider pays it. A new one is asked for at once.

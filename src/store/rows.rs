@@ -22,6 +22,7 @@ enum Column {
     BigInt(Vec<i64>),
     Int(Vec<i32>),
     Bool(Vec<bool>),
+    Bytes(Vec<Vec<u8>>),
 }
 
 impl Rows {
@@ -47,6 +48,10 @@ impl Rows {
 
     pub(crate) fn bool(self, name: &'static str, values: impl IntoIterator<Item = bool>) -> Self {
         self.with(name, Column::Bool(values.into_iter().collect()))
+    }
+
+    pub(crate) fn bytes(self, name: &'static str, values: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.with(name, Column::Bytes(values.into_iter().collect()))
     }
 
     fn with(mut self, name: &'static str, column: Column) -> Self {
@@ -88,7 +93,7 @@ impl Rows {
             .map(|(index, (name, column))| {
                 let value = format!("value ->> {index}");
                 match column {
-                    Column::Uuid(_) => format!("unhex({value}) AS {name}"),
+                    Column::Uuid(_) | Column::Bytes(_) => format!("unhex({value}) AS {name}"),
                     Column::Text(_) | Column::BigInt(_) | Column::Int(_) | Column::Bool(_) => {
                         format!("{value} AS {name}")
                     }
@@ -115,6 +120,7 @@ impl Column {
             Self::BigInt(values) => values.len(),
             Self::Int(values) => values.len(),
             Self::Bool(values) => values.len(),
+            Self::Bytes(values) => values.len(),
         }
     }
 
@@ -125,6 +131,7 @@ impl Column {
             Self::BigInt(values) => values.get(row).copied().into(),
             Self::Int(values) => values.get(row).copied().into(),
             Self::Bool(values) => values.get(row).copied().into(),
+            Self::Bytes(values) => values.get(row).map(|bytes| hexadecimal(bytes)).into(),
         }
     }
 
@@ -135,8 +142,19 @@ impl Column {
             Self::BigInt(values) => ("bigint", array(ArrayType::BigInt, values)),
             Self::Int(values) => ("integer", array(ArrayType::Int, values)),
             Self::Bool(values) => ("boolean", array(ArrayType::Bool, values)),
+            Self::Bytes(values) => ("bytea", array(ArrayType::Bytes, values)),
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    text
 }
 
 fn array<T: Into<Value>>(array_type: ArrayType, values: Vec<T>) -> Value {

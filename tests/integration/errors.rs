@@ -90,10 +90,11 @@ async fn an_empty_request_is_accepted_or_names_what_it_lacks(app: App) {
     for Rpc { name, .. } in rpcs() {
         let method = name.rsplit('/').next().unwrap();
         let lacks: &[&str] = match method {
-            "CreateBillingDetails" | "UpdateBillingDetails" => &["billing_details"],
+            "CreateBillingDetails" | "UpdateBillingDetails" | "ImportBillingDetails" => &["billing_details"],
             "GetBillingDetails" | "DeleteBillingDetails" | "ReleasePayouts" => &["account_id"],
             "CreatePaymentMethodType" | "UpdatePaymentMethodType" => &["payment_method_type"],
             "CreatePaymentMethod" | "UpdatePaymentMethod" => &["payment_method"],
+            "ImportPaymentMethods" => &["payment_methods"],
             "GetPaymentMethod"
             | "DeletePaymentMethod"
             | "GetSettlement"
@@ -1107,6 +1108,16 @@ fn good_request(name: &str, scene: &Scene) -> Vec<u8> {
             }
             .encode_to_vec()
         }
+        "ImportBillingDetails" => proto::ImportBillingDetailsRequest {
+            billing_details: vec![billing_details("aff-9")],
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        "ImportPaymentMethods" => proto::ImportPaymentMethodsRequest {
+            payment_methods: vec![bank_method("aff-9", "EUR")],
+            ..Default::default()
+        }
+        .encode_to_vec(),
         "UpdateBillingDetails" => update_details("aff-1", "", &["*"]),
         "CreatePaymentMethod" => create_method(bank_method("aff-9", "EUR")),
         "UpdatePaymentMethod" => update_method(&scene.method_id, "", "bank_transfer"),

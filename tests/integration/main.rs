@@ -17,6 +17,7 @@ mod delete;
 mod entries;
 mod errors;
 mod flow;
+mod imports;
 mod model;
 mod open_balances;
 mod payment_methods;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
             entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
+            imports::scenarios(),
             model::scenarios(),
             open_balances::scenarios(),
             payment_methods::scenarios(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use affiliate_billing::proto;
 use affiliate_billing::proto::AccountSettlementStatus as RowStatus;
+use affiliate_billing::proto::ImportOutcome;
 use affiliate_billing::proto::billing_details::Party;
 use affiliate_billing::proto::payment_method::Details;
 use prost::Message;
@@ -275,7 +276,7 @@ async fn assert_sealed(app: &App) {
     let tables = Tables::open(&app.database_url).await;
     let dump = tables.dump().await;
     tables.close().await;
-    assert!(dump["request_ids"].lines().count() >= 17);
+    assert!(dump["request_ids"].lines().count() >= 19);
     assert!(
         dump.values().any(|rows| rows.contains("zqaccount")),
         "what is plain is found"
@@ -371,8 +372,46 @@ async fn payees(twice: &mut Twice<'_>) {
         id: id.to_owned(),
         ..Default::default()
     };
+    imports(twice).await;
     let name = "PaymentMethodsService/DeletePaymentMethod";
     let _: proto::DeletePaymentMethodResponse = twice.call(name, &delete(&other.id), &delete(&id)).await;
+}
+
+/// One item that changes, one that is there as it is, and one that is rejected.
+async fn imports(twice: &mut Twice<'_>) {
+    let import = |locality: &str| proto::ImportBillingDetailsRequest {
+        billing_details: vec![
+            personal_details(locality),
+            personal_details("Jena"),
+            proto::BillingDetails::default(),
+        ],
+        ..Default::default()
+    };
+    let name = "BillingDetailsService/ImportBillingDetails";
+    let answer: proto::ImportBillingDetailsResponse = twice.call(name, &import("Ulm"), &import("Trier")).await;
+    let outcomes: Vec<ImportOutcome> = answer.results.iter().map(|result| result.outcome()).collect();
+    let expected = [ImportOutcome::Updated, ImportOutcome::Rejected, ImportOutcome::Rejected];
+    assert_eq!(outcomes, expected);
+
+    let import = |account: &str| proto::ImportPaymentMethodsRequest {
+        payment_methods: vec![
+            bank(ACCOUNT, IBAN),
+            tipalti_method("zqpayee", "EUR"),
+            bank(account, SECOND_IBAN),
+            bank(ACCOUNT, "DE00"),
+        ],
+        ..Default::default()
+    };
+    let name = "PaymentMethodsService/ImportPaymentMethods";
+    let answer: proto::ImportPaymentMethodsResponse = twice.call(name, &import("zqimported"), &import("another")).await;
+    let outcomes: Vec<ImportOutcome> = answer.results.iter().map(|result| result.outcome()).collect();
+    let expected = [
+        ImportOutcome::Updated,
+        ImportOutcome::Unchanged,
+        ImportOutcome::Created,
+        ImportOutcome::Rejected,
+    ];
+    assert_eq!(outcomes, expected);
 }
 
 async fn settled(twice: &mut Twice<'_>) -> String {

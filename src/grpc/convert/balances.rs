@@ -20,7 +20,6 @@ use crate::proto;
 const MAX_SOURCE_BYTES: usize = 64;
 const MAX_EXTERNAL_ID_BYTES: usize = 128;
 const MAX_DESCRIPTION_BYTES: usize = 500;
-const MAX_CHUNK_ID_BYTES: usize = 128;
 
 /// The entries of a call or chunk, with the ids that they are answered by.
 pub(crate) struct Posted {
@@ -35,7 +34,7 @@ pub(crate) fn post_entries(request: proto::PostEntriesRequest) -> Result<Posted>
 
 pub(crate) fn stream_entries(request: proto::StreamEntriesRequest) -> Result<(String, Posted)> {
     let mut violations = Violations::new();
-    violations.check("chunk_id", check_text(&request.chunk_id, MAX_CHUNK_ID_BYTES));
+    violations.check("chunk_id", check_text(&request.chunk_id, convert::MAX_CHUNK_ID_BYTES));
     Ok((request.chunk_id, posted("", request.entries, violations)?))
 }
 

@@ -2,16 +2,19 @@
 
 use crate::billing::page::Page;
 use crate::billing::page::PageRequest;
-use crate::billing::{Call, CreateBillingDetails, DeleteBillingDetails, UpdateBillingDetails};
+use crate::billing::{Call, CreateBillingDetails, DeleteBillingDetails, ImportBillingDetails, UpdateBillingDetails};
 use crate::domain::billing_details::{
     Address, AddressDraft, BILLING_DETAILS_MASK_PATHS, BillingDetails, BillingDetailsDraft, BillingDetailsRecord, Party,
 };
 use crate::domain::email::Email;
 use crate::domain::error::{Result, Violations};
-use crate::domain::ids::AccountId;
+use crate::domain::ids::{AccountId, MAX_ACCOUNT_ID_BYTES};
+use crate::domain::imports::{ImportItem, ImportOutcome};
 use crate::domain::sensitive::Sensitive;
 use crate::domain::tax_id::{TaxId, VatId};
 use crate::grpc::convert;
+use crate::grpc::convert::balances::cut;
+use crate::grpc::convert::imports::{Chunk, call_of_chunk, item_of, outcome_parts};
 use crate::proto;
 
 const ROOT: &str = "billing_details";
@@ -23,12 +26,64 @@ pub(crate) fn create(request: proto::CreateBillingDetailsRequest) -> Result<(Cal
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
     };
-    let account_id = convert::account_id("billing_details.account_id", &message.account_id, &mut violations);
-    let details = BillingDetailsDraft::from(message).check_into(&mut violations);
-    let request = account_id
-        .zip(details)
-        .map(|(account_id, details)| (call, CreateBillingDetails { account_id, details }));
-    violations.finish(request)
+    let request = checked(message, &mut violations);
+    violations.finish(request.map(|request| (call, request)))
+}
+
+fn checked(message: proto::BillingDetails, violations: &mut Violations) -> Option<CreateBillingDetails> {
+    let account_id = convert::account_id("billing_details.account_id", &message.account_id, violations);
+    let details = BillingDetailsDraft::from(message).check_into(violations);
+    Some(CreateBillingDetails {
+        account_id: account_id?,
+        details: details?,
+    })
+}
+
+pub(crate) fn import(request: proto::ImportBillingDetailsRequest) -> Result<Chunk<String, ImportBillingDetails>> {
+    let items = request.billing_details;
+    let call = call_of_chunk(&request.chunk_id, &request.request_id, ROOT, items.len())?;
+    let keys = items
+        .iter()
+        .map(|message| cut(&message.account_id, MAX_ACCOUNT_ID_BYTES))
+        .collect();
+    let items = items.into_iter().map(import_item).collect();
+    Ok(Chunk {
+        chunk_id: request.chunk_id,
+        call,
+        keys,
+        request: ImportBillingDetails { items },
+    })
+}
+
+fn import_item(message: proto::BillingDetails) -> ImportItem<CreateBillingDetails> {
+    let mut violations = Violations::new();
+    let item = checked(message, &mut violations);
+    item_of(ROOT, item, violations)
+}
+
+pub(crate) fn import_response(
+    chunk_id: String,
+    account_ids: Vec<String>,
+    outcomes: Vec<ImportOutcome>,
+) -> proto::ImportBillingDetailsResponse {
+    let results = account_ids.into_iter().zip(outcomes);
+    let results = results
+        .map(|(account_id, outcome)| {
+            let (outcome, rejection) = outcome_parts(outcome);
+            let mut result = proto::BillingDetailsImportResult {
+                account_id,
+                outcome: outcome.into(),
+                ..Default::default()
+            };
+            if let Some(rejection) = rejection {
+                result.reason = rejection.reason.name().to_owned();
+                result.field = rejection.field;
+                result.message = rejection.message;
+            }
+            result
+        })
+        .collect();
+    proto::ImportBillingDetailsResponse { chunk_id, results }
 }
 
 pub(crate) fn update(request: proto::UpdateBillingDetailsRequest) -> Result<(Call, UpdateBillingDetails)> {

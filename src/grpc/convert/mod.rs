@@ -2,6 +2,7 @@
 
 pub(crate) mod balances;
 pub(crate) mod billing_details;
+pub(crate) mod imports;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
 pub(crate) mod settle_balances;
@@ -19,6 +20,9 @@ use crate::domain::ids::{AccountId, parse_uuid};
 use crate::domain::money::{Amount, MAX_BALANCE_UNITS, Money};
 use crate::domain::time::{Date, Timestamp};
 use crate::proto;
+
+/// Longest id of a chunk, which is sent back.
+pub(crate) const MAX_CHUNK_ID_BYTES: usize = 128;
 
 /// The call with its optional request id.
 pub(crate) fn call(request_id: &str, violations: &mut Violations) -> Call {

@@ -3,10 +3,14 @@
 use uuid::Uuid;
 
 use crate::billing::page::{Page, PageRequest};
-use crate::billing::{Call, DeletePaymentMethod, PaymentMethodFilter, UpdatePaymentMethod};
+use crate::billing::{
+    Call, CreatePaymentMethod, DeletePaymentMethod, ImportPaymentMethods, ImportedPaymentMethod, PaymentMethodFilter,
+    UpdatePaymentMethod,
+};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::AccountId;
+use crate::domain::imports::ImportItem;
 use crate::domain::payment_method_types::PaymentMethodField;
 use crate::domain::payment_methods::{
     ANY_DETAILS, BankTransferTexts, DetailsTexts, PAYMENT_METHOD_MASK_PATHS, PayeeState, PaymentMethodDetails,
@@ -14,10 +18,14 @@ use crate::domain::payment_methods::{
 };
 use crate::domain::sensitive::Sensitive;
 use crate::grpc::convert;
+use crate::grpc::convert::balances::cut;
+use crate::grpc::convert::imports::{Chunk, call_of_chunk, item_of, outcome_parts};
 use crate::proto;
 use crate::proto::payment_method::Details;
 
 const ROOT: &str = "payment_method";
+/// What of a key is sent back of an item.
+const MAX_KEY_BYTES: usize = 128;
 
 /// What a creation asks for, not yet checked but for the account.
 pub(crate) struct Creation {
@@ -42,6 +50,80 @@ pub(crate) fn create(request: proto::CreatePaymentMethodRequest) -> Result<Creat
         draft: PaymentMethodDraft::from(message),
         violations,
     })
+}
+
+/// How an item of an import is answered, as it was sent.
+pub(crate) struct ImportKey {
+    account_id: String,
+    currency_code: String,
+    type_id: String,
+}
+
+pub(crate) fn import(request: proto::ImportPaymentMethodsRequest) -> Result<Chunk<ImportKey, ImportPaymentMethods>> {
+    let items = request.payment_methods;
+    let call = call_of_chunk(&request.chunk_id, &request.request_id, "payment_methods", items.len())?;
+    let mut keys = Vec::with_capacity(items.len());
+    let mut checked = Vec::with_capacity(items.len());
+    for message in items {
+        let account_id = message.account_id.clone();
+        let draft = PaymentMethodDraft::from(message);
+        keys.push(ImportKey {
+            account_id: cut(&account_id, MAX_KEY_BYTES),
+            currency_code: cut(&draft.currency_code, MAX_KEY_BYTES),
+            type_id: cut(draft.details.as_ref().map_or("", DetailsTexts::type_id), MAX_KEY_BYTES),
+        });
+        checked.push(import_item(&account_id, &draft));
+    }
+    Ok(Chunk {
+        chunk_id: request.chunk_id,
+        call,
+        keys,
+        request: ImportPaymentMethods { items: checked },
+    })
+}
+
+fn import_item(account_id: &str, draft: &PaymentMethodDraft) -> ImportItem<CreatePaymentMethod> {
+    let mut violations = Violations::new();
+    let account_id = convert::account_id("payment_method.account_id", account_id, &mut violations);
+    let (currency, details) = draft.check_into(&mut violations);
+    let item = account_id
+        .zip(currency)
+        .zip(details)
+        .map(|((account_id, currency), details)| CreatePaymentMethod {
+            account_id,
+            currency,
+            default: draft.default,
+            details,
+        });
+    item_of(ROOT, item, violations)
+}
+
+pub(crate) fn import_response(
+    chunk_id: String,
+    keys: Vec<ImportKey>,
+    imported: Vec<ImportedPaymentMethod>,
+) -> proto::ImportPaymentMethodsResponse {
+    let results = keys.into_iter().zip(imported);
+    let results = results
+        .map(|(key, imported)| {
+            let (outcome, rejection) = outcome_parts(imported.outcome);
+            let mut result = proto::PaymentMethodImportResult {
+                account_id: key.account_id,
+                currency_code: key.currency_code,
+                type_id: key.type_id,
+                id: imported.id.map(|id| id.to_string()).unwrap_or_default(),
+                outcome: outcome.into(),
+                ..Default::default()
+            };
+            if let Some(rejection) = rejection {
+                result.reason = rejection.reason.name().to_owned();
+                result.field = rejection.field;
+                result.message = rejection.message;
+            }
+            result
+        })
+        .collect();
+    proto::ImportPaymentMethodsResponse { chunk_id, results }
 }
 
 pub(crate) fn update(request: proto::UpdatePaymentMethodRequest) -> Result<(Call, UpdatePaymentMethod)> {

@@ -23,7 +23,6 @@ use crate::grpc::convert;
 use crate::proto;
 use crate::proto::AccountSettlementStatus as Message;
 
-const MAX_CHUNK_ID_BYTES: usize = 128;
 const MAX_ID_BYTES_ANSWERED: usize = 128;
 
 /// A chunk of a bulk update, with the id that it is answered by.
@@ -128,7 +127,7 @@ pub(crate) fn bulk_update(request: proto::BulkUpdateAccountSettlementStatusReque
     let mut violations = Violations::new();
     let v = &mut violations;
     let call = convert::call(&request.request_id, v);
-    v.check("chunk_id", check_text(&request.chunk_id, MAX_CHUNK_ID_BYTES));
+    v.check("chunk_id", check_text(&request.chunk_id, convert::MAX_CHUNK_ID_BYTES));
     let expected = optional_status("expected_status", request.expected_status, v);
     let target = target(
         "target_status",
