@@ -11,7 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::billing::Billing;
-use crate::grpc::{self, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES};
+use crate::grpc::{self, AuthenticationLayer, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES};
 use crate::proto;
 
 /// Streams at once on one connection.
@@ -48,6 +48,7 @@ pub async fn run(
         .tcp_nodelay(true)
         .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
+        .layer(AuthenticationLayer::new())
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
     let outcome = drained(server, &shutdown).await;

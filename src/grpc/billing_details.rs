@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::caller::caller;
 use super::convert::billing_details as convert;
 use super::status::from_error;
 use crate::billing::Billing;
@@ -20,7 +21,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::CreateBillingDetailsRequest>,
     ) -> Result<Response<proto::CreateBillingDetailsResponse>, Status> {
-        let (call, request) = convert::create(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let record = self
             .billing
             .create_billing_details(&call, request)
@@ -59,7 +60,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::UpdateBillingDetailsRequest>,
     ) -> Result<Response<proto::UpdateBillingDetailsResponse>, Status> {
-        let (call, request) = convert::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let record = self
             .billing
             .update_billing_details(&call, request)
@@ -74,7 +75,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::DeleteBillingDetailsRequest>,
     ) -> Result<Response<proto::DeleteBillingDetailsResponse>, Status> {
-        let (call, request) = convert::delete(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::delete(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         self.billing
             .delete_billing_details(&call, request)
             .await

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::caller::caller;
 use super::convert::{payment_method_types as convert_type, payment_methods as convert};
 use super::status::from_error;
 use crate::billing::Billing;
@@ -20,7 +21,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::CreatePaymentMethodTypeRequest>,
     ) -> Result<Response<proto::CreatePaymentMethodTypeResponse>, Status> {
-        let (call, request) = convert_type::create(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert_type::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let created = self
             .billing
             .create_payment_method_type(&call, request)
@@ -48,7 +49,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::UpdatePaymentMethodTypeRequest>,
     ) -> Result<Response<proto::UpdatePaymentMethodTypeResponse>, Status> {
-        let (call, request) = convert_type::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert_type::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let changed = self
             .billing
             .update_payment_method_type(&call, request)
@@ -63,7 +64,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::CreatePaymentMethodRequest>,
     ) -> Result<Response<proto::CreatePaymentMethodResponse>, Status> {
-        let creation = convert::create(request.into_inner()).map_err(from_error)?;
+        let creation = convert::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let created = self
             .billing
             .create_payment_method(&creation.call, creation.account_id, creation.draft, creation.violations)
@@ -78,7 +79,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::GetPaymentMethodRequest>,
     ) -> Result<Response<proto::GetPaymentMethodResponse>, Status> {
-        let (id, view) = convert::get(request.get_ref()).map_err(from_error)?;
+        let (id, view) = convert::get(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let method = self.billing.get_payment_method(id, view).await.map_err(from_error)?;
         Ok(Response::new(proto::GetPaymentMethodResponse {
             payment_method: Some(method.into()),
@@ -89,7 +90,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::ListPaymentMethodsRequest>,
     ) -> Result<Response<proto::ListPaymentMethodsResponse>, Status> {
-        let (filter, view, page) = convert::list(request.into_inner()).map_err(from_error)?;
+        let (filter, view, page) = convert::list(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let page = self
             .billing
             .list_payment_methods(&filter, view, &page)
@@ -102,7 +103,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::UpdatePaymentMethodRequest>,
     ) -> Result<Response<proto::UpdatePaymentMethodResponse>, Status> {
-        let (call, request) = convert::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let changed = self
             .billing
             .update_payment_method(&call, request)
@@ -117,7 +118,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::DeletePaymentMethodRequest>,
     ) -> Result<Response<proto::DeletePaymentMethodResponse>, Status> {
-        let (call, request) = convert::delete(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::delete(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         self.billing
             .delete_payment_method(&call, request)
             .await

@@ -9,6 +9,7 @@ use crate::domain::billing_details::{
 use crate::domain::email::Email;
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::AccountId;
+use crate::domain::permissions::Identity;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::tax_id::{TaxId, VatId};
 use crate::grpc::convert;
@@ -16,9 +17,12 @@ use crate::proto;
 
 const ROOT: &str = "billing_details";
 
-pub(crate) fn create(request: proto::CreateBillingDetailsRequest) -> Result<(Call, CreateBillingDetails)> {
+pub(crate) fn create(
+    caller: &Identity,
+    request: proto::CreateBillingDetailsRequest,
+) -> Result<(Call, CreateBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.billing_details else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -31,9 +35,12 @@ pub(crate) fn create(request: proto::CreateBillingDetailsRequest) -> Result<(Cal
     violations.finish(request)
 }
 
-pub(crate) fn update(request: proto::UpdateBillingDetailsRequest) -> Result<(Call, UpdateBillingDetails)> {
+pub(crate) fn update(
+    caller: &Identity,
+    request: proto::UpdateBillingDetailsRequest,
+) -> Result<(Call, UpdateBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.billing_details else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -67,9 +74,12 @@ pub(crate) fn update(request: proto::UpdateBillingDetailsRequest) -> Result<(Cal
     violations.finish(request)
 }
 
-pub(crate) fn delete(request: proto::DeleteBillingDetailsRequest) -> Result<(Call, DeleteBillingDetails)> {
+pub(crate) fn delete(
+    caller: &Identity,
+    request: proto::DeleteBillingDetailsRequest,
+) -> Result<(Call, DeleteBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let account_id = convert::account_id("account_id", &request.account_id, &mut violations);
     let request = account_id.map(|account_id| {
         (
