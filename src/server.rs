@@ -10,8 +10,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::authentication::Access;
 use crate::billing::Billing;
-use crate::grpc::{self, AuthenticationLayer, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES};
+use crate::grpc::{self, AuthenticationLayer, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES, connections};
 use crate::proto;
 
 /// Streams at once on one connection.
@@ -25,15 +26,17 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How often the database is asked whether it answers.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Serves until `shutdown` is cancelled; running calls then have [`DRAIN_TIME`] to end.
+/// Serves whom `access` lets in, until `shutdown` is cancelled; running calls then have [`DRAIN_TIME`] to end.
 pub async fn run(
     listener: TcpListener,
     billing: Billing,
+    access: Access,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, serving(&billing).await).await;
     let watch = tokio::spawn(watch_database(reporter, billing.clone(), shutdown.clone()));
+    tokio::spawn(access.clone().watch(shutdown.clone()));
     let reflection_v1 = reflection().build_v1();
     let reflection_v1alpha = reflection().build_v1alpha();
     let mut routes = grpc::routes(&billing, &shutdown).add_service(health);
@@ -48,10 +51,19 @@ pub async fn run(
         .tcp_nodelay(true)
         .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
-        .layer(AuthenticationLayer::new())
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
-    let outcome = drained(server, &shutdown).await;
+        .layer(AuthenticationLayer::new(access.authentication))
+        .add_routes(routes);
+    let stop = shutdown.clone().cancelled_owned();
+    let outcome = match access.transport {
+        None => {
+            let serving = server.serve_with_incoming_shutdown(TcpIncoming::from(listener), stop);
+            drained(serving, &shutdown).await
+        }
+        Some(transport) => {
+            let connections = connections::accept(listener, transport, shutdown.clone());
+            drained(server.serve_with_incoming_shutdown(connections, stop), &shutdown).await
+        }
+    };
     shutdown.cancel();
     watch.abort();
     outcome

@@ -192,7 +192,7 @@ impl Identity {
         }
         Err(Error::refused(
             Reason::PermissionDenied,
-            "VIEW_FULL needs the permission to see details unmasked: ask for VIEW_MASKED, or the operator for it",
+            "the view VIEW_FULL needs the permission to see details unmasked: ask for VIEW_MASKED, or the operator for it",
         ))
     }
 }

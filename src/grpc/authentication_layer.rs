@@ -1,24 +1,30 @@
-//! Says who calls, before anything looks at what is asked for.
+//! Says who calls, and refuses who may not, before anything looks at what is asked for: a caller who may not call learns
+//! nothing of what exists. The caller goes on with the request (`caller.rs`), and with the response to the log.
 
 use std::task::{Context, Poll};
 
-use tonic::codegen::http::Request;
+use futures_util::future::BoxFuture;
+use tonic::codegen::http::header::AUTHORIZATION;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
-use crate::domain::permissions::Identity;
+use super::caller::unauthenticated;
+use super::connections::Peer;
+use super::status::from_error;
+use crate::authentication::{Authentication, Unknown};
+use crate::domain::error::Result;
+use crate::domain::permissions::{Identity, Need, Rpc, need};
 
 /// Wraps a service in [`Authenticating`].
 #[derive(Debug, Clone)]
 pub(crate) struct AuthenticationLayer {
-    identity: Identity,
+    authentication: Authentication,
 }
 
 impl AuthenticationLayer {
-    /// Takes everybody for the same caller, who may do everything.
-    pub(crate) fn new() -> Self {
-        Self {
-            identity: Identity::unauthenticated(),
-        }
+    pub(crate) fn new(authentication: Authentication) -> Self {
+        Self { authentication }
     }
 }
 
@@ -26,7 +32,7 @@ impl AuthenticationLayer {
 #[derive(Debug, Clone)]
 pub(crate) struct Authenticating<S> {
     inner: S,
-    identity: Identity,
+    authentication: Authentication,
 }
 
 impl<S> Layer<S> for AuthenticationLayer {
@@ -35,27 +41,92 @@ impl<S> Layer<S> for AuthenticationLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Authenticating {
             inner,
-            identity: self.identity.clone(),
+            authentication: self.authentication.clone(),
         }
     }
 }
 
-impl<S, B> Service<Request<B>> for Authenticating<S>
+impl<S, B, C> Service<Request<B>> for Authenticating<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<C>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    C: Default + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = BoxFuture<'static, std::result::Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.identity.clone());
-        self.inner.call(request)
+        let rpc = Rpc::of_path(request.uri().path());
+        if rpc.is_some_and(|rpc| need(rpc) == Need::Nothing) {
+            return Box::pin(self.inner.call(request));
+        }
+        let identity = match identify(&self.authentication, &request) {
+            Ok(identity) => identity,
+            Err(unknown) => {
+                log_unknown(&request, &unknown);
+                let refused = from_error(unauthenticated()).into_http();
+                return Box::pin(async move { Ok(refused) });
+            }
+        };
+        if let Err(error) = check(&identity, rpc) {
+            let mut refused = from_error(error).into_http();
+            refused.extensions_mut().insert(identity);
+            return Box::pin(async move { Ok(refused) });
+        }
+        // What is behind has no use for it, and can't show what it has not.
+        request.headers_mut().remove(AUTHORIZATION);
+        request.extensions_mut().insert(identity.clone());
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = response.await?;
+            response.extensions_mut().insert(identity);
+            Ok(response)
+        })
     }
+}
+
+/// A path that is no RPC is answered as such, to those who are known.
+fn check(identity: &Identity, rpc: Option<Rpc>) -> Result<()> {
+    rpc.map_or(Ok(()), |rpc| identity.check(rpc))
+}
+
+fn identify<B>(authentication: &Authentication, request: &Request<B>) -> std::result::Result<Identity, Unknown> {
+    if !authentication.is_on() {
+        return Ok(Identity::unauthenticated());
+    }
+    let peer = request.extensions().get::<Peer>();
+    let certificate_name = peer.and_then(|peer| peer.certificate_name.as_deref());
+    authentication.identify(bearer_token(request.headers())?, certificate_name)
+}
+
+/// What stands behind `Bearer `. A header that is there but is not that does not count as none.
+fn bearer_token(headers: &HeaderMap) -> std::result::Result<Option<&str>, Unknown> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Unknown("there are several authorization headers".to_owned()));
+    }
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        Some(_) | None => Err(Unknown("the authorization header is no bearer token".to_owned())),
+    }
+}
+
+fn log_unknown<B>(request: &Request<B>, unknown: &Unknown) {
+    let extensions = request.extensions();
+    let over_tls = extensions.get::<Peer>().map(|peer| peer.address);
+    let plain = || extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = over_tls.or_else(plain).map(tracing::field::display);
+    tracing::info!(method = request.uri().path(), peer, reason = %unknown.0, "a caller is not known");
 }
 
 #[cfg(test)]

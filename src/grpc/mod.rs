@@ -5,6 +5,7 @@ mod balances;
 mod billing_details;
 mod call_log;
 mod caller;
+pub mod connections;
 mod convert;
 mod deadline;
 mod error_details_layer;

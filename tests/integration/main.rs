@@ -23,6 +23,7 @@ mod payment_methods;
 mod process;
 mod races;
 mod request_ids;
+mod security;
 mod server;
 mod settle;
 mod status;
@@ -42,6 +43,7 @@ mod support {
     pub(crate) mod app;
     pub(crate) mod database;
     pub(crate) mod fixtures;
+    pub(crate) mod guard;
     pub(crate) mod harness;
     pub(crate) mod ledger;
     pub(crate) mod observed;
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
             process::scenarios(),
             races::scenarios(),
             request_ids::scenarios(),
+            security::scenarios(),
             server::scenarios(),
             settle::scenarios(),
             status::scenarios(),

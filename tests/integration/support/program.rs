@@ -1,18 +1,26 @@
 //! The program itself, run as a process.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use tonic::transport::{Channel, Endpoint};
 
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 14] = [
     "BILLING_DATABASE_CONNECTIONS",
     "BILLING_DATABASE_URL",
     "BILLING_ENCRYPTION_KEYS",
     "BILLING_INSECURE",
+    "BILLING_JWKS_FILE",
+    "BILLING_JWT_AUDIENCE",
+    "BILLING_JWT_ISSUER",
+    "BILLING_JWT_ROLES_CLAIM",
     "BILLING_LISTEN",
     "BILLING_LOG",
+    "BILLING_TLS_CERT_FILE",
+    "BILLING_TLS_CLIENT_CA_FILE",
+    "BILLING_TLS_KEY_FILE",
+    "BILLING_TOKENS_FILE",
 ];
 
 /// A command of the program in a folder, with these settings and no others.
@@ -52,9 +60,18 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it on any free port, and reads what it prints up to the line that comes last.
     pub(crate) fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, settings, Stdio::null())
+    }
+
+    /// The same, with its log kept for [`Self::end_with_log`].
+    pub(crate) fn start_logged(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, settings, Stdio::piped())
+    }
+
+    fn start_with(folder: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = program("serve", folder, &[("BILLING_LISTEN", "127.0.0.1:0")]);
         command.envs(settings.iter().copied());
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut lines = Vec::new();
@@ -83,11 +100,23 @@ impl Serving {
 
     /// Sends a signal and waits for the end.
     pub(crate) fn end(mut self, signal: &str) -> ExitStatus {
+        self.send(signal);
+        self.child.wait().unwrap()
+    }
+
+    /// The same, with what it logged.
+    pub(crate) fn end_with_log(mut self, signal: &str) -> (Option<i32>, String) {
+        self.send(signal);
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+
+    fn send(&self, signal: &str) {
         let sent = Command::new("kill")
             .args([signal, &self.child.id().to_string()])
             .status();
         assert!(sent.unwrap().success());
-        self.child.wait().unwrap()
     }
 }
 
