@@ -1,8 +1,10 @@
 //! Affiliate billing: keeps what affiliates are owed, settles it, and follows each payout until it is paid.
 //!
-//! Layers, with arrows one way: [`grpc`] → [`billing`] → [`store`] and [`payout`]; all use [`domain`], which uses none of them.
+//! Layers, with arrows one way: [`grpc`] → [`billing`] → [`store`] and [`payout`]; all use [`domain`], which uses none of them. [`authentication`]
+//! tells [`grpc`] who calls.
 //! `ARCHITECTURE.md` is the map.
 
+pub mod authentication;
 pub mod billing;
 pub mod config;
 pub mod domain;

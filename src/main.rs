@@ -9,9 +9,11 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use affiliate_billing::authentication::NewToken;
 use affiliate_billing::billing::{Billing, Payouts};
-use affiliate_billing::config::{Config, KeyFile, Purpose};
+use affiliate_billing::config::{Config, KeyFile, Missing, Purpose};
 use affiliate_billing::payout::{Providers, tipalti};
 use affiliate_billing::store::{self, Store};
 use affiliate_billing::webhook::{self, WebhookSource};
@@ -22,6 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
+
+/// How often it is said again that something keeps nobody out.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Keeps what affiliates are owed, settles it, and follows each payout until it is paid.
 #[derive(Parser)]
@@ -39,6 +44,8 @@ enum Command {
     Migrate,
     /// Check the invariants of the ledger in one snapshot, also while `serve` runs. Exits 1 when one is broken.
     Verify,
+    /// Make a bearer token, and the line of its hash for the file that BILLING_TOKENS_FILE names.
+    Token,
 }
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
@@ -51,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Serve => serve().await,
         Command::Migrate => migrate().await,
         Command::Verify => verify().await,
+        Command::Token => token(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("affiliate-billing: {error}");
@@ -92,15 +100,15 @@ async fn serve() -> Outcome {
     });
     let listener = listen(config.listen).await?;
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "callers are neither authenticated nor encrypted: BILLING_INSECURE is set");
-    }
     // Before anybody is told that it serves: a signal that comes at once must end it in order too.
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
     println!("database {}", config.database_shown());
     println!("listening on {address}");
     let background = TaskTracker::new();
+    if !config.missing.is_empty() {
+        background.spawn(warn_of_missing(config.missing, address, shutdown.clone()));
+    }
     if let Some(webhook) = config.webhook {
         let listener = listen(webhook.listen).await?;
         println!("webhooks on {}", listener.local_addr()?);
@@ -111,8 +119,13 @@ async fn serve() -> Outcome {
         background.spawn(webhook::run(listener, billing.clone(), sources, shutdown.clone()));
     }
     background.spawn(refresh::run(billing.clone(), shutdown.clone()));
-    println!("try: grpcurl -plaintext {address} affiliate.billing.v1.BalancesService/ListOpenBalances");
-    let outcome = server::run(listener, billing, shutdown.clone()).await;
+    let options = match (&config.access.transport, config.access.authentication.is_on()) {
+        (None, false) => "-plaintext",
+        (None, true) => "-plaintext -H 'authorization: Bearer TOKEN'",
+        (Some(_), _) => "-cacert CA.pem -H 'authorization: Bearer TOKEN'",
+    };
+    println!("try: grpcurl {options} {address} affiliate.billing.v1.BalancesService/ListOpenBalances");
+    let outcome = server::run(listener, billing, config.access, shutdown.clone()).await;
     shutdown.cancel();
     background.close();
     if tokio::time::timeout(server::DRAIN_TIME, background.wait())
@@ -124,6 +137,19 @@ async fn serve() -> Outcome {
     outcome?;
     store.close().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says it as long as it is so, not only in lines that are long gone.
+async fn warn_of_missing(missing: Vec<Missing>, address: SocketAddr, shutdown: CancellationToken) {
+    let advice: Vec<String> = missing.into_iter().map(Missing::advice).collect();
+    let advice = advice.join(", and ");
+    loop {
+        tracing::warn!(%address, "whoever reaches this address can use it: {advice}");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(WARNING_INTERVAL) => {}
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
@@ -143,6 +169,15 @@ fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
         shutdown.cancel();
     });
     Ok(())
+}
+
+fn token() -> Outcome {
+    let made = NewToken::make()?;
+    println!("the token, for the caller alone; it is shown once and kept nowhere:");
+    println!("{}", made.token.as_str());
+    println!("for its [[identity]] in the file of BILLING_TOKENS_FILE:");
+    println!("tokens_sha256 = [\"{}\"]", made.sha256);
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn migrate() -> Outcome {

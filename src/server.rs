@@ -10,8 +10,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::authentication::Access;
 use crate::billing::Billing;
-use crate::grpc::{self, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES};
+use crate::grpc::{self, AuthenticationLayer, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES, connections};
 use crate::proto;
 
 /// Streams at once on one connection.
@@ -25,24 +26,23 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How often the database is asked whether it answers.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Serves until `shutdown` is cancelled; running calls then have [`DRAIN_TIME`] to end.
+/// Serves whom `access` lets in, until `shutdown` is cancelled; running calls then have [`DRAIN_TIME`] to end.
 pub async fn run(
     listener: TcpListener,
     billing: Billing,
+    access: Access,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, serving(&billing).await).await;
     let watch = tokio::spawn(watch_database(reporter, billing.clone(), shutdown.clone()));
+    tokio::spawn(access.clone().watch(shutdown.clone()));
     let reflection_v1 = reflection().build_v1();
     let reflection_v1alpha = reflection().build_v1alpha();
     let mut routes = grpc::routes(&billing, &shutdown).add_service(health);
     if let (Ok(v1), Ok(v1alpha)) = (reflection_v1, reflection_v1alpha) {
         routes = routes.add_service(v1).add_service(v1alpha);
     }
-    // Here, because the server's own setting holds for listeners that it opens itself: without it an answer of several
-    // segments waits 40 ms for the caller's acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -50,9 +50,22 @@ pub async fn run(
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-    let outcome = drained(server, &shutdown).await;
+        .layer(AuthenticationLayer::new(access.authentication))
+        .add_routes(routes);
+    let stop = shutdown.clone().cancelled_owned();
+    let outcome = match access.transport {
+        None => {
+            // Here, because the server's own setting holds for listeners that it opens itself: without it an answer of several
+            // segments waits 40 ms for the caller's acknowledgement.
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let serving = server.serve_with_incoming_shutdown(incoming, stop);
+            drained(serving, &shutdown).await
+        }
+        Some(transport) => {
+            let connections = connections::accept(listener, transport, shutdown.clone());
+            drained(server.serve_with_incoming_shutdown(connections, stop), &shutdown).await
+        }
+    };
     shutdown.cancel();
     watch.abort();
     outcome

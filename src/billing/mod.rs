@@ -60,9 +60,6 @@ use crate::domain::error::{Error, Reason, Result};
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::{Isolation, Store, Tx};
 
-/// Caller's name in histories until callers have one.
-pub const UNAUTHENTICATED: &str = "unauthenticated";
-
 /// Attempts at one transaction before a call is answered `ABORTED`. Each lost attempt means that somebody else's was
 /// committed, so this is how many concurrent writers of the same rows may overtake one call.
 const MAX_ATTEMPTS: u32 = 50;

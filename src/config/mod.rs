@@ -1,5 +1,6 @@
 //! Settings, from `BILLING_*` environment variables. Every wrong one is reported at once, and no secret is ever shown.
 
+mod access;
 mod tipalti;
 
 use std::fmt;
@@ -7,7 +8,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::access::Missing;
 pub use self::tipalti::WebhookConfig;
+use crate::authentication::Access;
 use crate::billing::PayoutOptions;
 use crate::domain::sensitive::Sensitive;
 use crate::payout::ProviderSettings;
@@ -30,6 +33,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Config {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// What keeps strangers out.
+    pub access: Access,
+    /// What of it is missing.
+    pub missing: Vec<Missing>,
     /// The database, with its keys.
     pub store: StoreOptions,
     /// The key file that was made for the embedded database, where one was made now.
@@ -49,6 +56,11 @@ impl Variables<'_> {
     /// A variable that is set and not empty.
     fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a secret, or the file that it is in, is named.
+    fn is_secret_set(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.get(&format!("{name}_FILE")).is_some()
     }
 
     /// A secret: the variable itself, or the first line of the file that the variable with `_FILE` behind its name names.
@@ -106,7 +118,14 @@ impl Config {
         let variable = |name: &str| variables.get(name);
         let mut problems = Vec::new();
         let insecure = is_insecure(variable(INSECURE), &mut problems);
-        let listen = listen_address(variable(LISTEN), insecure, purpose, &mut problems);
+        let listen = listen_address(variable(LISTEN), &mut problems);
+        let access = match purpose {
+            Purpose::Serve => access::load(&variables, &mut problems),
+            Purpose::Database => Access::default(),
+        };
+        if let (Purpose::Serve, Some(listen)) = (purpose, listen) {
+            access::check(&access, listen, insecure, &mut problems);
+        }
         let url = variable(DATABASE_URL).unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
         if backend_of(&url).is_none() || (url.starts_with("sqlite") && sqlite_path(&url).is_none()) {
             problems.push(format!(
@@ -130,6 +149,8 @@ impl Config {
                 };
                 Ok(Self {
                     listen,
+                    missing: access::missing(&access, listen),
+                    access,
                     store,
                     key_file,
                     providers: ProviderSettings {
@@ -172,25 +193,15 @@ fn is_insecure(text: Option<String>, problems: &mut Vec<String>) -> bool {
     }
 }
 
-fn listen_address(
-    listen: Option<String>,
-    insecure: bool,
-    purpose: Purpose,
-    problems: &mut Vec<String>,
-) -> Option<SocketAddr> {
+fn listen_address(listen: Option<String>, problems: &mut Vec<String>) -> Option<SocketAddr> {
     let text = listen.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
-    let Ok(address) = text.parse::<SocketAddr>() else {
+    let address = text.parse().ok();
+    if address.is_none() {
         problems.push(format!(
             "{LISTEN} must be an IP address and a port, such as {DEFAULT_LISTEN}"
         ));
-        return None;
-    };
-    if purpose == Purpose::Serve && !address.ip().is_loopback() && !insecure {
-        problems.push(format!(
-            "{LISTEN} is {address}, which others can reach, and callers are not authenticated: listen on loopback, or set {INSECURE}=1 to allow it"
-        ));
     }
-    Some(address)
+    address
 }
 
 fn connections(text: Option<String>, problems: &mut Vec<String>) -> u32 {

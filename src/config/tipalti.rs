@@ -85,9 +85,10 @@ fn client(variables: &Variables<'_>, insecure: bool, problems: &mut Vec<String>)
         }
     };
     require(BASE_URL, base_url.is_some());
-    require(CLIENT_ID, client_id.is_some());
-    require(CLIENT_SECRET, client_secret.is_some());
-    require(REFRESH_TOKEN, refresh_token.is_some());
+    // One that is set and could not be read is told already.
+    require(CLIENT_ID, variables.is_secret_set(CLIENT_ID));
+    require(CLIENT_SECRET, variables.is_secret_set(CLIENT_SECRET));
+    require(REFRESH_TOKEN, variables.is_secret_set(REFRESH_TOKEN));
     for (name, url) in [(BASE_URL, &base_url), (TOKEN_URL, &token_url)] {
         if let Some(url) = url {
             check_url(name, url, insecure, problems);

@@ -33,6 +33,8 @@ pub struct Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented in error_reason.proto")]
 pub enum Reason {
+    Unauthenticated,
+    PermissionDenied,
     ReasonRequired,
     InvalidPageToken,
     BillingDetailsNotFound,

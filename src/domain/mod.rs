@@ -18,6 +18,7 @@ pub mod payment_method_types;
 pub mod payment_methods;
 pub mod payout_holds;
 pub mod payouts;
+pub mod permissions;
 pub mod region;
 pub mod sensitive;
 pub mod settlements;

@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::caller;
 use super::convert::{balances as convert, settle_balances as convert_settle};
 use super::status::from_error;
 use super::streams::{Answers, answer_chunks};
@@ -23,7 +24,7 @@ impl BalancesService for BalancesServer {
         &self,
         request: Request<proto::PostEntriesRequest>,
     ) -> Result<Response<proto::PostEntriesResponse>, Status> {
-        let posted = convert::post_entries(request.into_inner()).map_err(from_error)?;
+        let posted = convert::post_entries(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let outcomes = self
             .billing
             .post_entries(&posted.call, posted.request)
@@ -39,10 +40,11 @@ impl BalancesService for BalancesServer {
         request: Request<Streaming<proto::StreamEntriesRequest>>,
     ) -> Result<Response<Self::StreamEntriesStream>, Status> {
         let billing = self.billing.clone();
+        let caller = caller(&request)?;
         let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
-            let billing = billing.clone();
+            let (billing, caller) = (billing.clone(), caller.clone());
             async move {
-                let (chunk_id, posted) = convert::stream_entries(chunk).map_err(from_error)?;
+                let (chunk_id, posted) = convert::stream_entries(&caller, chunk).map_err(from_error)?;
                 let outcomes = billing
                     .post_entries(&posted.call, posted.request)
                     .await
@@ -92,7 +94,7 @@ impl BalancesService for BalancesServer {
         &self,
         request: Request<proto::HoldPayoutsRequest>,
     ) -> Result<Response<proto::HoldPayoutsResponse>, Status> {
-        let (call, request) = convert::hold_payouts(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::hold_payouts(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let hold = self.billing.hold_payouts(&call, request).await.map_err(from_error)?;
         Ok(Response::new(proto::HoldPayoutsResponse {
             payout_hold: Some(hold.into()),
@@ -103,7 +105,7 @@ impl BalancesService for BalancesServer {
         &self,
         request: Request<proto::ReleasePayoutsRequest>,
     ) -> Result<Response<proto::ReleasePayoutsResponse>, Status> {
-        let (call, request) = convert::release_payouts(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::release_payouts(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let hold = self.billing.release_payouts(&call, request).await.map_err(from_error)?;
         Ok(Response::new(proto::ReleasePayoutsResponse {
             payout_hold: Some(hold.into()),
@@ -127,9 +129,10 @@ impl BalancesService for BalancesServer {
         &self,
         request: Request<proto::SettleBalancesRequest>,
     ) -> Result<Response<proto::SettleBalancesResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let (call, request) = convert_settle::settle(request).map_err(from_error)?;
+        let (call, request) = convert_settle::settle(&caller, request).map_err(from_error)?;
         let outcome = if validate_only {
             self.billing.validate_settle_balances(&call, request).await
         } else {

@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::caller;
 use super::convert::billing_details as convert;
 use super::status::from_error;
 use super::streams::{Answers, answer_chunks};
@@ -23,7 +24,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::CreateBillingDetailsRequest>,
     ) -> Result<Response<proto::CreateBillingDetailsResponse>, Status> {
-        let (call, request) = convert::create(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let record = self
             .billing
             .create_billing_details(&call, request)
@@ -62,7 +63,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::UpdateBillingDetailsRequest>,
     ) -> Result<Response<proto::UpdateBillingDetailsResponse>, Status> {
-        let (call, request) = convert::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let record = self
             .billing
             .update_billing_details(&call, request)
@@ -77,7 +78,7 @@ impl BillingDetailsService for BillingDetailsServer {
         &self,
         request: Request<proto::DeleteBillingDetailsRequest>,
     ) -> Result<Response<proto::DeleteBillingDetailsResponse>, Status> {
-        let (call, request) = convert::delete(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::delete(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         self.billing
             .delete_billing_details(&call, request)
             .await
@@ -92,10 +93,11 @@ impl BillingDetailsService for BillingDetailsServer {
         request: Request<Streaming<proto::ImportBillingDetailsRequest>>,
     ) -> Result<Response<Self::ImportBillingDetailsStream>, Status> {
         let billing = self.billing.clone();
+        let caller = caller(&request)?;
         let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
-            let billing = billing.clone();
+            let (billing, caller) = (billing.clone(), caller.clone());
             async move {
-                let chunk = convert::import(chunk).map_err(from_error)?;
+                let chunk = convert::import(&caller, chunk).map_err(from_error)?;
                 let outcomes = billing
                     .import_billing_details(&chunk.call, chunk.request)
                     .await

@@ -1,4 +1,4 @@
-//! One log line a call: its method, how it ended and how long it took, at a level that its code asks for. Streams are logged
+//! One log line a call: its method, who called, how it ended and how long it took, at a level that its code asks for. Streams are logged
 //! when they begin; what ends them is answered to the caller. Never what was sent or answered.
 
 use std::task::{Context, Poll};
@@ -8,6 +8,8 @@ use futures_util::future::BoxFuture;
 use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+
+use crate::domain::permissions::Identity;
 
 /// Wraps a service in [`CallLog`].
 #[derive(Debug, Clone, Copy)]
@@ -47,21 +49,27 @@ where
         Box::pin(async move {
             let response = response.await?;
             let status = Status::from_header_map(response.headers());
-            log(&method, status.map_or(Code::Ok, |status| status.code()), start);
+            let caller = response.extensions().get::<Identity>();
+            log(
+                &method,
+                caller.map(Identity::name),
+                status.map_or(Code::Ok, |status| status.code()),
+                start,
+            );
             Ok(response)
         })
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other codes are the caller's doing")]
-fn log(method: &str, code: Code, start: Instant) {
+fn log(method: &str, caller: Option<&str>, code: Code, start: Instant) {
     let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     match code {
-        Code::Ok => tracing::debug!(method, ?code, micros, "call"),
-        Code::Internal | Code::Unknown | Code::DataLoss => tracing::error!(method, ?code, micros, "call"),
+        Code::Ok => tracing::debug!(method, caller, ?code, micros, "call"),
+        Code::Internal | Code::Unknown | Code::DataLoss => tracing::error!(method, caller, ?code, micros, "call"),
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
-            tracing::warn!(method, ?code, micros, "call")
+            tracing::warn!(method, caller, ?code, micros, "call")
         }
-        _ => tracing::info!(method, ?code, micros, "call"),
+        _ => tracing::info!(method, caller, ?code, micros, "call"),
     }
 }

@@ -56,10 +56,12 @@ where
 }
 
 /// Only answers without a body carry their status in the headers; streams map theirs themselves.
-fn explain<B: Default>(response: Response<B>) -> Response<B> {
+fn explain<B: Default>(mut response: Response<B>) -> Response<B> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != tonic::Code::Ok && status.details().is_empty() => {
-            from_transport(status).into_http()
+            let mut explained = from_transport(status).into_http();
+            *explained.extensions_mut() = std::mem::take(response.extensions_mut());
+            explained
         }
         _ => response,
     }

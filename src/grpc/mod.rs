@@ -1,8 +1,11 @@
 //! The only place that knows tonic: one file a service, `convert` for the messages, `status` for the errors.
 
+mod authentication_layer;
 mod balances;
 mod billing_details;
 mod call_log;
+mod caller;
+pub mod connections;
 mod convert;
 mod deadline;
 mod error_details_layer;
@@ -15,6 +18,7 @@ mod tipalti;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub(crate) use self::authentication_layer::AuthenticationLayer;
 use self::balances::BalancesServer;
 use self::billing_details::BillingDetailsServer;
 pub(crate) use self::call_log::CallLogLayer;

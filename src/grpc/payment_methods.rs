@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::caller;
 use super::convert::{payment_method_types as convert_type, payment_methods as convert};
 use super::status::from_error;
 use super::streams::{Answers, answer_chunks};
@@ -23,7 +24,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::CreatePaymentMethodTypeRequest>,
     ) -> Result<Response<proto::CreatePaymentMethodTypeResponse>, Status> {
-        let (call, request) = convert_type::create(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert_type::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let created = self
             .billing
             .create_payment_method_type(&call, request)
@@ -51,7 +52,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::UpdatePaymentMethodTypeRequest>,
     ) -> Result<Response<proto::UpdatePaymentMethodTypeResponse>, Status> {
-        let (call, request) = convert_type::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert_type::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let changed = self
             .billing
             .update_payment_method_type(&call, request)
@@ -66,7 +67,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::CreatePaymentMethodRequest>,
     ) -> Result<Response<proto::CreatePaymentMethodResponse>, Status> {
-        let creation = convert::create(request.into_inner()).map_err(from_error)?;
+        let creation = convert::create(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let created = self
             .billing
             .create_payment_method(&creation.call, creation.account_id, creation.draft, creation.violations)
@@ -81,7 +82,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::GetPaymentMethodRequest>,
     ) -> Result<Response<proto::GetPaymentMethodResponse>, Status> {
-        let (id, view) = convert::get(request.get_ref()).map_err(from_error)?;
+        let (id, view) = convert::get(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let method = self.billing.get_payment_method(id, view).await.map_err(from_error)?;
         Ok(Response::new(proto::GetPaymentMethodResponse {
             payment_method: Some(method.into()),
@@ -92,7 +93,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::ListPaymentMethodsRequest>,
     ) -> Result<Response<proto::ListPaymentMethodsResponse>, Status> {
-        let (filter, view, page) = convert::list(request.into_inner()).map_err(from_error)?;
+        let (filter, view, page) = convert::list(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let page = self
             .billing
             .list_payment_methods(&filter, view, &page)
@@ -105,7 +106,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::UpdatePaymentMethodRequest>,
     ) -> Result<Response<proto::UpdatePaymentMethodResponse>, Status> {
-        let (call, request) = convert::update(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::update(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let changed = self
             .billing
             .update_payment_method(&call, request)
@@ -120,7 +121,7 @@ impl PaymentMethodsService for PaymentMethodsServer {
         &self,
         request: Request<proto::DeletePaymentMethodRequest>,
     ) -> Result<Response<proto::DeletePaymentMethodResponse>, Status> {
-        let (call, request) = convert::delete(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::delete(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         self.billing
             .delete_payment_method(&call, request)
             .await
@@ -135,10 +136,11 @@ impl PaymentMethodsService for PaymentMethodsServer {
         request: Request<Streaming<proto::ImportPaymentMethodsRequest>>,
     ) -> Result<Response<Self::ImportPaymentMethodsStream>, Status> {
         let billing = self.billing.clone();
+        let caller = caller(&request)?;
         let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
-            let billing = billing.clone();
+            let (billing, caller) = (billing.clone(), caller.clone());
             async move {
-                let chunk = convert::import(chunk).map_err(from_error)?;
+                let chunk = convert::import(&caller, chunk).map_err(from_error)?;
                 let outcomes = billing
                     .import_payment_methods(&chunk.call, chunk.request)
                     .await

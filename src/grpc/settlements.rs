@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+use super::caller::caller;
 use super::convert::{settle_balances as convert_settle, settlements as convert};
 use super::deadline;
 use super::status::from_error;
@@ -51,7 +52,8 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::DeleteSettlementRequest>,
     ) -> Result<Response<proto::DeleteSettlementResponse>, Status> {
-        let (call, request) = convert::delete_settlement(request.into_inner()).map_err(from_error)?;
+        let (call, request) =
+            convert::delete_settlement(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let settlement = self
             .billing
             .delete_settlement(&call, request)
@@ -80,7 +82,7 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::GetAccountSettlementRequest>,
     ) -> Result<Response<proto::GetAccountSettlementResponse>, Status> {
-        let (id, view) = convert::get_account_settlement(request.get_ref()).map_err(from_error)?;
+        let (id, view) = convert::get_account_settlement(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let row = self.billing.get_account_settlement(id).await.map_err(from_error)?;
         let account_settlement = Some(convert::account_settlement(row, view));
         Ok(Response::new(proto::GetAccountSettlementResponse {
@@ -92,7 +94,8 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::ListAccountSettlementsRequest>,
     ) -> Result<Response<proto::ListAccountSettlementsResponse>, Status> {
-        let (filter, view, page) = convert::list_account_settlements(request.into_inner()).map_err(from_error)?;
+        let (filter, view, page) =
+            convert::list_account_settlements(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let page = self
             .billing
             .list_account_settlements(&filter, &page)
@@ -105,7 +108,7 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::UpdateAccountSettlementStatusRequest>,
     ) -> Result<Response<proto::UpdateAccountSettlementStatusResponse>, Status> {
-        let (call, request) = convert::update_status(request.into_inner()).map_err(from_error)?;
+        let (call, request) = convert::update_status(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let row = self.billing.update_status(&call, request).await.map_err(from_error)?;
         let account_settlement = Some(convert::account_settlement(row, View::Masked));
         Ok(Response::new(proto::UpdateAccountSettlementStatusResponse {
@@ -120,10 +123,11 @@ impl SettlementsService for SettlementsServer {
         request: Request<Streaming<proto::BulkUpdateAccountSettlementStatusRequest>>,
     ) -> Result<Response<Self::BulkUpdateAccountSettlementStatusStream>, Status> {
         let billing = self.billing.clone();
+        let caller = caller(&request)?;
         let answers = answer_chunks(request, self.shutdown.clone(), move |chunk| {
-            let billing = billing.clone();
+            let (billing, caller) = (billing.clone(), caller.clone());
             async move {
-                let chunk = convert::bulk_update(chunk).map_err(from_error)?;
+                let chunk = convert::bulk_update(&caller, chunk).map_err(from_error)?;
                 let outcome = billing
                     .bulk_update_status(&chunk.call, chunk.request)
                     .await
@@ -141,7 +145,7 @@ impl SettlementsService for SettlementsServer {
         request: Request<proto::BulkUpdateSettlementStatusRequest>,
     ) -> Result<Response<Self::BulkUpdateSettlementStatusStream>, Status> {
         let deadline = deadline::of(request.metadata().as_ref());
-        let update = convert::update_settlement(request.into_inner()).map_err(from_error)?;
+        let update = convert::update_settlement(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let billing = self.billing.clone();
         let answers = answer_until_done(deadline, self.shutdown.clone(), Uuid::nil(), move |number, after| {
             let billing = billing.clone();
@@ -166,7 +170,8 @@ impl SettlementsService for SettlementsServer {
         &self,
         request: Request<proto::DeleteAccountSettlementRequest>,
     ) -> Result<Response<proto::DeleteAccountSettlementResponse>, Status> {
-        let (call, request) = convert::delete_account_settlement(request.into_inner()).map_err(from_error)?;
+        let (call, request) =
+            convert::delete_account_settlement(&caller(&request)?, request.into_inner()).map_err(from_error)?;
         let row = self
             .billing
             .delete_account_settlement(&call, request)

@@ -161,6 +161,8 @@ fn name_of(reason: ErrorReason) -> String {
 
 fn classify(reason: Reason) -> (Code, ErrorReason) {
     match reason {
+        Reason::Unauthenticated => (Code::Unauthenticated, ErrorReason::Unauthenticated),
+        Reason::PermissionDenied => (Code::PermissionDenied, ErrorReason::PermissionDenied),
         Reason::ReasonRequired => (Code::InvalidArgument, ErrorReason::ReasonRequired),
         Reason::InvalidPageToken => (Code::InvalidArgument, ErrorReason::InvalidPageToken),
         Reason::BillingDetailsNotFound => (Code::NotFound, ErrorReason::BillingDetailsNotFound),

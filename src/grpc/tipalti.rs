@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::caller::caller;
 use super::convert::tipalti as convert;
 use super::deadline;
 use super::status::from_error;
@@ -38,7 +39,7 @@ impl TipaltiService for TipaltiServer {
         request: Request<proto::SubmitSettlementRequest>,
     ) -> Result<Response<Self::SubmitSettlementStream>, Status> {
         let deadline = deadline::of(request.metadata().as_ref());
-        let (call, settlement_id) = convert::submit(request.get_ref()).map_err(from_error)?;
+        let (call, settlement_id) = convert::submit(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
         let start = Progress::default();
         let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |number, progress| {
@@ -74,7 +75,7 @@ impl TipaltiService for TipaltiServer {
         request: Request<proto::SyncSettlementRequest>,
     ) -> Result<Response<Self::SyncSettlementStream>, Status> {
         let deadline = deadline::of(request.metadata().as_ref());
-        let (call, settlement_id) = convert::sync(request.get_ref()).map_err(from_error)?;
+        let (call, settlement_id) = convert::sync(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
         let start = Progress::default();
         let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |_, progress| {

@@ -25,6 +25,7 @@ mod posting;
 mod process;
 mod races;
 mod request_ids;
+mod security;
 mod server;
 mod settle;
 mod status;
@@ -45,6 +46,7 @@ mod support {
     pub(crate) mod app;
     pub(crate) mod database;
     pub(crate) mod fixtures;
+    pub(crate) mod guard;
     pub(crate) mod harness;
     pub(crate) mod ledger;
     pub(crate) mod observed;
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             process::scenarios(),
             races::scenarios(),
             request_ids::scenarios(),
+            security::scenarios(),
             server::scenarios(),
             settle::scenarios(),
             status::scenarios(),

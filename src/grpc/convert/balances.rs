@@ -13,6 +13,7 @@ use crate::domain::ids::{AccountId, check_text, check_visible_ascii, parse_uuid}
 use crate::domain::open_balances::{BalanceFilter, MAX_FILTER_ACCOUNTS, SettleSkipReason};
 use crate::domain::payment_method_types::check_type_id;
 use crate::domain::payout_holds::{MAX_HOLD_REASON_BYTES, PayoutHold};
+use crate::domain::permissions::Identity;
 use crate::domain::time::Date;
 use crate::grpc::convert;
 use crate::proto;
@@ -28,18 +29,23 @@ pub(crate) struct Posted {
     pub(crate) request: PostEntries,
 }
 
-pub(crate) fn post_entries(request: proto::PostEntriesRequest) -> Result<Posted> {
-    posted(&request.request_id, request.entries, Violations::new())
+pub(crate) fn post_entries(caller: &Identity, request: proto::PostEntriesRequest) -> Result<Posted> {
+    posted(caller, &request.request_id, request.entries, Violations::new())
 }
 
-pub(crate) fn stream_entries(request: proto::StreamEntriesRequest) -> Result<(String, Posted)> {
+pub(crate) fn stream_entries(caller: &Identity, request: proto::StreamEntriesRequest) -> Result<(String, Posted)> {
     let mut violations = Violations::new();
     violations.check("chunk_id", check_text(&request.chunk_id, convert::MAX_CHUNK_ID_BYTES));
-    Ok((request.chunk_id, posted("", request.entries, violations)?))
+    Ok((request.chunk_id, posted(caller, "", request.entries, violations)?))
 }
 
-fn posted(request_id: &str, entries: Vec<proto::Entry>, mut violations: Violations) -> Result<Posted> {
-    let call = convert::call(request_id, &mut violations);
+fn posted(
+    caller: &Identity,
+    request_id: &str,
+    entries: Vec<proto::Entry>,
+    mut violations: Violations,
+) -> Result<Posted> {
+    let call = convert::call(caller, request_id, &mut violations);
     if !(1..=MAX_ENTRIES).contains(&entries.len()) {
         violations.push(
             "entries",
@@ -332,9 +338,9 @@ pub(crate) fn summarize_open_balances(
     violations.finish(Some((filter, through)))
 }
 
-pub(crate) fn hold_payouts(request: proto::HoldPayoutsRequest) -> Result<(Call, HoldPayouts)> {
+pub(crate) fn hold_payouts(caller: &Identity, request: proto::HoldPayoutsRequest) -> Result<(Call, HoldPayouts)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let account_id = convert::account_id("account_id", &request.account_id, &mut violations);
     if request.reason.trim().is_empty() {
         violations.push("reason", "is required: say why the account is held");
@@ -351,9 +357,12 @@ pub(crate) fn hold_payouts(request: proto::HoldPayoutsRequest) -> Result<(Call, 
     }))
 }
 
-pub(crate) fn release_payouts(request: proto::ReleasePayoutsRequest) -> Result<(Call, ReleasePayouts)> {
+pub(crate) fn release_payouts(
+    caller: &Identity,
+    request: proto::ReleasePayoutsRequest,
+) -> Result<(Call, ReleasePayouts)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let account_id = convert::account_id("account_id", &request.account_id, &mut violations);
     violations.finish(account_id.map(|account_id| (call, ReleasePayouts { account_id })))
 }

@@ -10,6 +10,7 @@ use crate::domain::email::Email;
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::{AccountId, MAX_ACCOUNT_ID_BYTES};
 use crate::domain::imports::{ImportItem, ImportOutcome};
+use crate::domain::permissions::Identity;
 use crate::domain::sensitive::Sensitive;
 use crate::domain::tax_id::{TaxId, VatId};
 use crate::grpc::convert;
@@ -19,9 +20,12 @@ use crate::proto;
 
 const ROOT: &str = "billing_details";
 
-pub(crate) fn create(request: proto::CreateBillingDetailsRequest) -> Result<(Call, CreateBillingDetails)> {
+pub(crate) fn create(
+    caller: &Identity,
+    request: proto::CreateBillingDetailsRequest,
+) -> Result<(Call, CreateBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.billing_details else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -39,9 +43,12 @@ fn checked(message: proto::BillingDetails, violations: &mut Violations) -> Optio
     })
 }
 
-pub(crate) fn import(request: proto::ImportBillingDetailsRequest) -> Result<Chunk<String, ImportBillingDetails>> {
+pub(crate) fn import(
+    caller: &Identity,
+    request: proto::ImportBillingDetailsRequest,
+) -> Result<Chunk<String, ImportBillingDetails>> {
     let items = request.billing_details;
-    let call = call_of_chunk(&request.chunk_id, &request.request_id, ROOT, items.len())?;
+    let call = call_of_chunk(caller, (&request.chunk_id, &request.request_id), ROOT, items.len())?;
     let keys = items
         .iter()
         .map(|message| cut(&message.account_id, MAX_ACCOUNT_ID_BYTES))
@@ -86,9 +93,12 @@ pub(crate) fn import_response(
     proto::ImportBillingDetailsResponse { chunk_id, results }
 }
 
-pub(crate) fn update(request: proto::UpdateBillingDetailsRequest) -> Result<(Call, UpdateBillingDetails)> {
+pub(crate) fn update(
+    caller: &Identity,
+    request: proto::UpdateBillingDetailsRequest,
+) -> Result<(Call, UpdateBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.billing_details else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -122,9 +132,12 @@ pub(crate) fn update(request: proto::UpdateBillingDetailsRequest) -> Result<(Cal
     violations.finish(request)
 }
 
-pub(crate) fn delete(request: proto::DeleteBillingDetailsRequest) -> Result<(Call, DeleteBillingDetails)> {
+pub(crate) fn delete(
+    caller: &Identity,
+    request: proto::DeleteBillingDetailsRequest,
+) -> Result<(Call, DeleteBillingDetails)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let account_id = convert::account_id("account_id", &request.account_id, &mut violations);
     let request = account_id.map(|account_id| {
         (

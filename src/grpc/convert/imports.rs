@@ -5,6 +5,7 @@ use crate::billing::Call;
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::check_text;
 use crate::domain::imports::{ImportItem, ImportOutcome, ImportRejection, MAX_IMPORT_ITEMS};
+use crate::domain::permissions::Identity;
 use crate::grpc::convert;
 use crate::proto;
 
@@ -17,9 +18,14 @@ pub(crate) struct Chunk<K, R> {
 }
 
 /// Checks what makes a chunk invalid as a whole; `field` is that of its items.
-pub(crate) fn call_of_chunk(chunk_id: &str, request_id: &str, field: &str, item_count: usize) -> Result<Call> {
+pub(crate) fn call_of_chunk(
+    caller: &Identity,
+    (chunk_id, request_id): (&str, &str),
+    field: &str,
+    item_count: usize,
+) -> Result<Call> {
     let mut violations = Violations::new();
-    let call = convert::call(request_id, &mut violations);
+    let call = convert::call(caller, request_id, &mut violations);
     violations.check("chunk_id", check_text(chunk_id, MAX_CHUNK_ID_BYTES));
     if !(1..=MAX_IMPORT_ITEMS).contains(&item_count) {
         violations.push(

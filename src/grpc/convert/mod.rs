@@ -12,27 +12,28 @@ pub(crate) mod tipalti;
 use prost_types::{FieldMask, Timestamp as ProtoTimestamp};
 use uuid::Uuid;
 
+use crate::billing::Call;
 use crate::billing::page::PageRequest;
-use crate::billing::{Call, UNAUTHENTICATED};
 use crate::domain::currency::Currency;
 use crate::domain::error::Violations;
 use crate::domain::ids::{AccountId, parse_uuid};
 use crate::domain::money::{Amount, MAX_BALANCE_UNITS, Money};
+use crate::domain::permissions::Identity;
 use crate::domain::time::{Date, Timestamp};
 use crate::proto;
 
 /// Longest id of a chunk, which is sent back.
 pub(crate) const MAX_CHUNK_ID_BYTES: usize = 128;
 
-/// The call with its optional request id.
-pub(crate) fn call(request_id: &str, violations: &mut Violations) -> Call {
+/// The call: who calls, with its optional request id.
+pub(crate) fn call(caller: &Identity, request_id: &str, violations: &mut Violations) -> Call {
     let request_id = if request_id.is_empty() {
         None
     } else {
         violations.check("request_id", parse_uuid(request_id))
     };
     Call {
-        caller: UNAUTHENTICATED.to_owned(),
+        caller: caller.name().to_owned(),
         request_id,
         part: 0,
     }

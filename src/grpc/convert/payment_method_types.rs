@@ -7,14 +7,18 @@ use crate::domain::payment_method_types::{
     MinimumPayoutDraft, PAYMENT_METHOD_TYPE_MASK_PATHS, PaymentMethodField, PaymentMethodType, PaymentMethodTypeDraft,
     check_type_id,
 };
+use crate::domain::permissions::Identity;
 use crate::grpc::convert;
 use crate::proto;
 
 const ROOT: &str = "payment_method_type";
 
-pub(crate) fn create(request: proto::CreatePaymentMethodTypeRequest) -> Result<(Call, CreatePaymentMethodType)> {
+pub(crate) fn create(
+    caller: &Identity,
+    request: proto::CreatePaymentMethodTypeRequest,
+) -> Result<(Call, CreatePaymentMethodType)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.payment_method_type else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -26,9 +30,12 @@ pub(crate) fn create(request: proto::CreatePaymentMethodTypeRequest) -> Result<(
     violations.finish(Some((call, CreatePaymentMethodType { id, settings })))
 }
 
-pub(crate) fn update(request: proto::UpdatePaymentMethodTypeRequest) -> Result<(Call, UpdatePaymentMethodType)> {
+pub(crate) fn update(
+    caller: &Identity,
+    request: proto::UpdatePaymentMethodTypeRequest,
+) -> Result<(Call, UpdatePaymentMethodType)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.payment_method_type else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());

@@ -16,6 +16,7 @@ use crate::domain::payment_methods::{
     ANY_DETAILS, BankTransferTexts, DetailsTexts, PAYMENT_METHOD_MASK_PATHS, PayeeState, PaymentMethodDetails,
     PaymentMethodDraft, ShownPaymentMethod, View,
 };
+use crate::domain::permissions::Identity;
 use crate::domain::sensitive::Sensitive;
 use crate::grpc::convert;
 use crate::grpc::convert::balances::cut;
@@ -36,9 +37,9 @@ pub(crate) struct Creation {
 }
 
 /// The details are checked further in, with the type: every violation is told at once.
-pub(crate) fn create(request: proto::CreatePaymentMethodRequest) -> Result<Creation> {
+pub(crate) fn create(caller: &Identity, request: proto::CreatePaymentMethodRequest) -> Result<Creation> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.payment_method else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -59,9 +60,17 @@ pub(crate) struct ImportKey {
     type_id: String,
 }
 
-pub(crate) fn import(request: proto::ImportPaymentMethodsRequest) -> Result<Chunk<ImportKey, ImportPaymentMethods>> {
+pub(crate) fn import(
+    caller: &Identity,
+    request: proto::ImportPaymentMethodsRequest,
+) -> Result<Chunk<ImportKey, ImportPaymentMethods>> {
     let items = request.payment_methods;
-    let call = call_of_chunk(&request.chunk_id, &request.request_id, "payment_methods", items.len())?;
+    let call = call_of_chunk(
+        caller,
+        (&request.chunk_id, &request.request_id),
+        "payment_methods",
+        items.len(),
+    )?;
     let mut keys = Vec::with_capacity(items.len());
     let mut checked = Vec::with_capacity(items.len());
     for message in items {
@@ -126,9 +135,12 @@ pub(crate) fn import_response(
     proto::ImportPaymentMethodsResponse { chunk_id, results }
 }
 
-pub(crate) fn update(request: proto::UpdatePaymentMethodRequest) -> Result<(Call, UpdatePaymentMethod)> {
+pub(crate) fn update(
+    caller: &Identity,
+    request: proto::UpdatePaymentMethodRequest,
+) -> Result<(Call, UpdatePaymentMethod)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let Some(message) = request.payment_method else {
         violations.push(ROOT, "is required");
         return Err(violations.into_error());
@@ -170,40 +182,49 @@ pub(crate) fn update(request: proto::UpdatePaymentMethodRequest) -> Result<(Call
     violations.finish(request)
 }
 
-pub(crate) fn delete(request: proto::DeletePaymentMethodRequest) -> Result<(Call, DeletePaymentMethod)> {
+pub(crate) fn delete(
+    caller: &Identity,
+    request: proto::DeletePaymentMethodRequest,
+) -> Result<(Call, DeletePaymentMethod)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let id = convert::uuid("id", &request.id, &mut violations);
     let request = id.map(|id| (call, DeletePaymentMethod { id, etag: request.etag }));
     violations.finish(request)
 }
 
-pub(crate) fn get(request: &proto::GetPaymentMethodRequest) -> Result<(Uuid, View)> {
+pub(crate) fn get(caller: &Identity, request: &proto::GetPaymentMethodRequest) -> Result<(Uuid, View)> {
     let mut violations = Violations::new();
     let id = convert::uuid("id", &request.id, &mut violations);
-    let view = view(request.view, &mut violations);
+    let view = view(caller, request.view, &mut violations)?;
     violations.finish(id.zip(view))
 }
 
-pub(crate) fn list(request: proto::ListPaymentMethodsRequest) -> Result<(PaymentMethodFilter, View, PageRequest)> {
+pub(crate) fn list(
+    caller: &Identity,
+    request: proto::ListPaymentMethodsRequest,
+) -> Result<(PaymentMethodFilter, View, PageRequest)> {
     let mut violations = Violations::new();
     let account_id = convert::optional("account_id", &request.account_id, AccountId::parse, &mut violations);
-    let view = view(request.view, &mut violations);
+    let view = view(caller, request.view, &mut violations)?;
     let page = convert::page(request.page_size, request.page_token, &mut violations);
     let request = view.map(|view| (PaymentMethodFilter { account_id }, view, page));
     violations.finish(request)
 }
 
-/// How much an answer shows: masked unless asked for in full.
-pub(crate) fn view(view: i32, violations: &mut Violations) -> Option<View> {
-    match proto::View::try_from(view) {
-        Ok(proto::View::Unspecified | proto::View::Masked) => Some(View::Masked),
-        Ok(proto::View::Full) => Some(View::Full),
+/// How much an answer shows: masked unless asked for in full, which is refused here already where the caller may not, before
+/// anything is looked up.
+pub(crate) fn view(caller: &Identity, view: i32, violations: &mut Violations) -> Result<Option<View>> {
+    let view = match proto::View::try_from(view) {
+        Ok(proto::View::Unspecified | proto::View::Masked) => View::Masked,
+        Ok(proto::View::Full) => View::Full,
         Err(_) => {
             violations.push("view", "must be VIEW_MASKED or VIEW_FULL");
-            None
+            return Ok(None);
         }
-    }
+    };
+    caller.check_view(view)?;
+    Ok(Some(view))
 }
 
 /// The method as an account settlement was made with it: without id, etag and times, which belong to the method of today.

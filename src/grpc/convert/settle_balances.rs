@@ -8,6 +8,7 @@ use crate::domain::currency::Currency;
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::check_text;
 use crate::domain::money::{Amount, Money};
+use crate::domain::permissions::Identity;
 use crate::domain::settlements::{MAX_NOTE_BYTES, Settlement, SkippedAccount};
 use crate::domain::time::Date;
 use crate::grpc::convert;
@@ -17,7 +18,7 @@ use crate::proto::settle_balances_request::Selection as Message;
 /// ISO 4217 has fewer currencies than this.
 const MAX_EXPECTED_TOTALS: usize = 300;
 
-pub(crate) fn settle(request: proto::SettleBalancesRequest) -> Result<(Call, SettleBalances)> {
+pub(crate) fn settle(caller: &Identity, request: proto::SettleBalancesRequest) -> Result<(Call, SettleBalances)> {
     let mut violations = Violations::new();
     if request.request_id.is_empty() {
         violations.push(
@@ -25,7 +26,7 @@ pub(crate) fn settle(request: proto::SettleBalancesRequest) -> Result<(Call, Set
             "is required: make a UUID, and send the same one again with a retry",
         );
     }
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let selection = selection(request.selection, request.all_accounts, &mut violations);
     let available_through = available_through(&request.available_through, &mut violations);
     violations.check("note", check_text(&request.note, MAX_NOTE_BYTES));

@@ -17,6 +17,7 @@ use crate::domain::account_settlements::{
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::{AccountId, check_text, parse_uuid};
 use crate::domain::payment_methods::View;
+use crate::domain::permissions::Identity;
 use crate::domain::settlements::{Settlement, SkippedAccount};
 use crate::domain::time::Timestamp;
 use crate::grpc::convert;
@@ -60,9 +61,12 @@ pub(crate) fn list_settlements(request: proto::ListSettlementsRequest) -> Result
     violations.finish(Some((filter, page)))
 }
 
-pub(crate) fn delete_settlement(request: proto::DeleteSettlementRequest) -> Result<(Call, DeleteSettlement)> {
+pub(crate) fn delete_settlement(
+    caller: &Identity,
+    request: proto::DeleteSettlementRequest,
+) -> Result<(Call, DeleteSettlement)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let id = convert::uuid("id", &request.id, &mut violations);
     violations.finish(id.map(|id| (call, DeleteSettlement { id, etag: request.etag })))
 }
@@ -74,14 +78,18 @@ pub(crate) fn list_skipped(request: proto::ListSkippedAccountsRequest) -> Result
     violations.finish(id.map(|id| (id, page)))
 }
 
-pub(crate) fn get_account_settlement(request: &proto::GetAccountSettlementRequest) -> Result<(Uuid, View)> {
+pub(crate) fn get_account_settlement(
+    caller: &Identity,
+    request: &proto::GetAccountSettlementRequest,
+) -> Result<(Uuid, View)> {
     let mut violations = Violations::new();
     let id = convert::uuid("id", &request.id, &mut violations);
-    let view = view(request.view, &mut violations);
+    let view = view(caller, request.view, &mut violations)?;
     violations.finish(id.zip(view))
 }
 
 pub(crate) fn list_account_settlements(
+    caller: &Identity,
     request: proto::ListAccountSettlementsRequest,
 ) -> Result<(AccountSettlementFilter, View, PageRequest)> {
     let mut violations = Violations::new();
@@ -94,15 +102,18 @@ pub(crate) fn list_account_settlements(
         create_time_before: convert::time("create_time_before", request.create_time_before.as_ref(), v),
         show_deleted: request.show_deleted,
     };
-    let view = view(request.view, v);
+    let view = view(caller, request.view, v)?;
     let page = convert::page(request.page_size, request.page_token, v);
     violations.finish(view.map(|view| (filter, view, page)))
 }
 
-pub(crate) fn update_status(request: proto::UpdateAccountSettlementStatusRequest) -> Result<(Call, UpdateStatus)> {
+pub(crate) fn update_status(
+    caller: &Identity,
+    request: proto::UpdateAccountSettlementStatusRequest,
+) -> Result<(Call, UpdateStatus)> {
     let mut violations = Violations::new();
     let v = &mut violations;
-    let call = convert::call(&request.request_id, v);
+    let call = convert::call(caller, &request.request_id, v);
     let id = convert::uuid("id", &request.id, v);
     let expected = optional_status("expected_status", request.expected_status, v);
     let target = target(
@@ -123,10 +134,13 @@ pub(crate) fn update_status(request: proto::UpdateAccountSettlementStatusRequest
     violations.finish(update.map(|update| (call, update)))
 }
 
-pub(crate) fn bulk_update(request: proto::BulkUpdateAccountSettlementStatusRequest) -> Result<BulkChunk> {
+pub(crate) fn bulk_update(
+    caller: &Identity,
+    request: proto::BulkUpdateAccountSettlementStatusRequest,
+) -> Result<BulkChunk> {
     let mut violations = Violations::new();
     let v = &mut violations;
-    let call = convert::call(&request.request_id, v);
+    let call = convert::call(caller, &request.request_id, v);
     v.check("chunk_id", check_text(&request.chunk_id, convert::MAX_CHUNK_ID_BYTES));
     let expected = optional_status("expected_status", request.expected_status, v);
     let target = target(
@@ -187,10 +201,13 @@ fn bulk_items(
     ids.chain(items).collect()
 }
 
-pub(crate) fn update_settlement(request: proto::BulkUpdateSettlementStatusRequest) -> Result<SettlementUpdate> {
+pub(crate) fn update_settlement(
+    caller: &Identity,
+    request: proto::BulkUpdateSettlementStatusRequest,
+) -> Result<SettlementUpdate> {
     let mut violations = Violations::new();
     let v = &mut violations;
-    let call = convert::call(&request.request_id, v);
+    let call = convert::call(caller, &request.request_id, v);
     let settlement_id = convert::uuid("settlement_id", &request.settlement_id, v);
     let expected = optional_status("expected_status", request.expected_status, v);
     if request.expected_status == 0 {
@@ -215,10 +232,11 @@ pub(crate) fn update_settlement(request: proto::BulkUpdateSettlementStatusReques
 }
 
 pub(crate) fn delete_account_settlement(
+    caller: &Identity,
     request: proto::DeleteAccountSettlementRequest,
 ) -> Result<(Call, DeleteAccountSettlement)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let id = convert::uuid("id", &request.id, &mut violations);
     violations.finish(id.map(|id| (call, DeleteAccountSettlement { id, etag: request.etag })))
 }

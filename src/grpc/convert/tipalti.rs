@@ -10,20 +10,21 @@ use crate::billing::{
 use crate::domain::error::{Result, Violations};
 use crate::domain::ids::{AccountId, parse_uuid};
 use crate::domain::payouts::{ListedEvent, ListedWord, PayoutAlarm, WordOutcome};
+use crate::domain::permissions::Identity;
 use crate::grpc::convert;
 use crate::proto;
 use crate::proto::TipaltiEventOutcome as EventOutcome;
 
-pub(crate) fn submit(request: &proto::SubmitSettlementRequest) -> Result<(Call, Uuid)> {
+pub(crate) fn submit(caller: &Identity, request: &proto::SubmitSettlementRequest) -> Result<(Call, Uuid)> {
     let mut violations = Violations::new();
-    let call = convert::call(&request.request_id, &mut violations);
+    let call = convert::call(caller, &request.request_id, &mut violations);
     let id = convert::uuid("settlement_id", &request.settlement_id, &mut violations);
     violations.finish(id.map(|id| (call, id)))
 }
 
-pub(crate) fn sync(request: &proto::SyncSettlementRequest) -> Result<(Call, Uuid)> {
+pub(crate) fn sync(caller: &Identity, request: &proto::SyncSettlementRequest) -> Result<(Call, Uuid)> {
     let mut violations = Violations::new();
-    let call = convert::call("", &mut violations);
+    let call = convert::call(caller, "", &mut violations);
     let id = convert::uuid("settlement_id", &request.settlement_id, &mut violations);
     violations.finish(id.map(|id| (call, id)))
 }

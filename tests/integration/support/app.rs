@@ -1,8 +1,10 @@
 //! The application under test: the real server in this process, on a loopback port and a database of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use affiliate_billing::authentication::Access;
 use affiliate_billing::billing::Billing;
 use affiliate_billing::proto::balances_service_client::BalancesServiceClient;
 use affiliate_billing::proto::billing_details_service_client::BillingDetailsServiceClient;
@@ -55,7 +57,11 @@ impl App {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let (serving, stopping) = (billing.clone(), shutdown.clone());
-        let server = tokio::spawn(async move { server::run(listener, serving, stopping).await.unwrap() });
+        let server = tokio::spawn(async move {
+            server::run(listener, serving, Access::default(), stopping)
+                .await
+                .unwrap()
+        });
         let channel = Endpoint::from_shared(address.clone()).unwrap().connect().await.unwrap();
         let held = Arc::new(Mutex::new(Some(Held { server, folder })));
         Self {
@@ -78,7 +84,11 @@ impl App {
             self.billing.clone()
         };
         let stopping = self.shutdown.clone();
-        tokio::spawn(async move { server::run(listener, billing, stopping).await.unwrap() });
+        tokio::spawn(async move {
+            server::run(listener, billing, Access::default(), stopping)
+                .await
+                .unwrap()
+        });
         Endpoint::from_shared(address).unwrap().connect().await.unwrap()
     }
 
@@ -88,6 +98,15 @@ impl App {
             channel,
             ..self.clone()
         }
+    }
+
+    /// A further server on the same work, which lets in whom `access` says. It stops with the first one.
+    pub(crate) async fn guarded(&self, access: Access) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (billing, stopping) = (self.billing.clone(), self.shutdown.clone());
+        tokio::spawn(async move { server::run(listener, billing, access, stopping).await.unwrap() });
+        address
     }
 
     /// Whether it runs on PostgreSQL.

@@ -1,17 +1,21 @@
 //! The program itself, run as a process.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use tonic::transport::{Channel, Endpoint};
 
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 33] = [
     "BILLING_DATABASE_CONNECTIONS",
     "BILLING_DATABASE_URL",
     "BILLING_ENCRYPTION_KEYS",
     "BILLING_INSECURE",
+    "BILLING_JWKS_FILE",
+    "BILLING_JWT_AUDIENCE",
+    "BILLING_JWT_ISSUER",
+    "BILLING_JWT_ROLES_CLAIM",
     "BILLING_LISTEN",
     "BILLING_LOG",
     "BILLING_TIPALTI_BASE_URL",
@@ -32,6 +36,10 @@ const VARIABLES: [&str; 25] = [
     "BILLING_TIPALTI_TOKEN_URL",
     "BILLING_TIPALTI_WEBHOOK_SECRETS",
     "BILLING_TIPALTI_WEBHOOK_SECRETS_FILE",
+    "BILLING_TLS_CERT_FILE",
+    "BILLING_TLS_CLIENT_CA_FILE",
+    "BILLING_TLS_KEY_FILE",
+    "BILLING_TOKENS_FILE",
     "BILLING_WEBHOOK_LISTEN",
 ];
 
@@ -81,6 +89,11 @@ impl Serving {
         Self::start_with(folder, settings, file.into())
     }
 
+    /// The same, with its log kept for [`Self::end_with_log`].
+    pub(crate) fn start_logged(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, settings, Stdio::piped())
+    }
+
     fn start_with(folder: &Path, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = program("serve", folder, &[("BILLING_LISTEN", "127.0.0.1:0")]);
         command.envs(settings.iter().copied());
@@ -121,11 +134,23 @@ impl Serving {
 
     /// Sends a signal and waits for the end.
     pub(crate) fn end(mut self, signal: &str) -> ExitStatus {
+        self.send(signal);
+        self.child.wait().unwrap()
+    }
+
+    /// The same, with what it logged.
+    pub(crate) fn end_with_log(mut self, signal: &str) -> (Option<i32>, String) {
+        self.send(signal);
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+
+    fn send(&self, signal: &str) {
         let sent = Command::new("kill")
             .args([signal, &self.child.id().to_string()])
             .status();
         assert!(sent.unwrap().success());
-        self.child.wait().unwrap()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use affiliate_billing::authentication::Access;
 use affiliate_billing::billing::{Billing, PayoutOptions, Payouts};
 use affiliate_billing::domain::sensitive::Sensitive;
 use affiliate_billing::payout::tipalti::{KIND, TipaltiSettings};
@@ -136,7 +137,11 @@ impl Replica {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let (serving, stopping) = (billing.clone(), stop.clone());
-        let server = tokio::spawn(async move { server::run(listener, serving, stopping).await.unwrap() });
+        let server = tokio::spawn(async move {
+            server::run(listener, serving, Access::default(), stopping)
+                .await
+                .unwrap()
+        });
         let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
         Self {
             billing,

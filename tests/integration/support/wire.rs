@@ -129,6 +129,27 @@ pub(crate) async fn call_path(channel: &Channel, path: &str, messages: Vec<Vec<u
     Ok(answers)
 }
 
+/// The first answer of a call with one message and an authorization header; those after it are not waited for.
+pub(crate) async fn first_answer(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+    message: Vec<u8>,
+) -> Result<Option<Vec<u8>>, Status> {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unknown(format!("no connection: {error}")))?;
+    let path: PathAndQuery = path.parse().unwrap();
+    let mut request = Request::new(tokio_stream::once(message));
+    if let Some(authorization) = authorization {
+        let value = authorization.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let mut stream = grpc.streaming(request, path, Bytes).await?.into_inner();
+    stream.message().await
+}
+
 /// What an error says besides its message.
 pub(crate) struct Told {
     pub(crate) fields: Vec<String>,

@@ -1,0 +1,163 @@
+//! Files that are read again while the service runs.
+//!
+//! They are read once a second, and what they hold is compared: times of change are too coarse, and a link that is turned to
+//! another file, as Kubernetes does, has none of its own. What can't be used is told in the log once, and what was there before
+//! stays.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a file at most.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+type Parse<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
+
+/// What is made of some files together, as they are now.
+pub(super) struct Reloaded<T> {
+    /// For the log.
+    what: &'static str,
+    paths: Vec<PathBuf>,
+    parse: Box<Parse<T>>,
+    current: watch::Sender<Arc<T>>,
+    seen: watch::Sender<Seen>,
+}
+
+/// What the files held when they were last looked at, by its hash; `None` when they could not be read.
+type Seen = Option<[u8; 32]>;
+
+impl<T> Reloaded<T> {
+    /// Reads the files for the first time.
+    pub(super) fn open(
+        what: &'static str,
+        paths: Vec<PathBuf>,
+        parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let contents = read(&paths)?;
+        let first = parse(&contents).map_err(|problem| format!("{}: {problem}", shown(&paths)))?;
+        Ok(Self {
+            what,
+            paths,
+            parse: Box::new(parse),
+            current: watch::Sender::new(Arc::new(first)),
+            seen: watch::Sender::new(Some(fingerprint(&contents))),
+        })
+    }
+
+    /// What counts now.
+    pub(super) fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Reads the files again, and takes what changed if it can be used.
+    fn look(&self) {
+        let contents = read(&self.paths);
+        let seen = contents.as_deref().ok().map(fingerprint);
+        if self.seen.send_replace(seen) == seen {
+            return;
+        }
+        let made = contents.and_then(|contents| {
+            (self.parse)(&contents).map_err(|problem| format!("{}: {problem}", shown(&self.paths)))
+        });
+        match made {
+            Ok(made) => {
+                self.current.send_replace(Arc::new(made));
+                tracing::info!(what = self.what, files = %shown(&self.paths), "read again");
+            }
+            Err(problem) => {
+                tracing::error!(what = self.what, %problem, "can't be used: what was there before still counts");
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reloaded<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Reloaded({})", shown(&self.paths))
+    }
+}
+
+/// Looks at the files every second until `shutdown`.
+pub(super) async fn watch<T>(reloaded: Option<&Reloaded<T>>, shutdown: &CancellationToken) {
+    let Some(reloaded) = reloaded else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => reloaded.look(),
+        }
+    }
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+    paths.iter().map(|path| read_one(path)).collect()
+}
+
+fn read_one(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+
+    let cannot = |error: std::io::Error| format!("can't read {}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut contents = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut contents)
+        .map_err(cannot)?;
+    if contents.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()));
+    }
+    Ok(contents)
+}
+
+fn fingerprint(contents: &[Vec<u8>]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for content in contents {
+        hasher.update((content.len() as u64).to_be_bytes());
+        hasher.update(content);
+    }
+    hasher.finalize().into()
+}
+
+fn shown(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(contents: &[Vec<u8>]) -> Result<u32, String> {
+        let text = String::from_utf8_lossy(&contents[0]);
+        text.trim().parse().map_err(|_| "it is no number".to_owned())
+    }
+
+    #[test]
+    fn what_is_broken_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        assert!(Reloaded::open("number", vec![path.clone()], number).is_err());
+        std::fs::write(&path, "1").unwrap();
+        let reloaded = Reloaded::open("number", vec![path.clone()], number).unwrap();
+        std::fs::write(&path, "2").unwrap();
+        assert_eq!(*reloaded.current(), 1, "not before it looks");
+        reloaded.look();
+        assert_eq!(*reloaded.current(), 2);
+        std::fs::write(&path, "two").unwrap();
+        reloaded.look();
+        assert_eq!(*reloaded.current(), 2);
+        std::fs::remove_file(&path).unwrap();
+        reloaded.look();
+        assert_eq!(*reloaded.current(), 2);
+        std::fs::write(&path, "3").unwrap();
+        reloaded.look();
+        assert_eq!(*reloaded.current(), 3);
+    }
+}
