@@ -1,5 +1,6 @@
 //! `TipaltiService` over [`Billing`].
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -30,6 +31,31 @@ struct Progress {
     failure: Option<Error>,
 }
 
+impl TipaltiServer {
+    /// Answers for a settlement's rows chunk by chunk: `next` gets the number of the chunk, from 0, and the row before
+    /// it. A failure that came with an answer ends the stream in the place of the next.
+    fn answer_rows<A, F, W>(&self, deadline: Option<Instant>, next: F) -> Answers<A>
+    where
+        A: Send + 'static,
+        F: Fn(i64, Uuid) -> W + Send + 'static,
+        W: Future<Output = Result<Option<(A, Progress)>, Error>> + Send + 'static,
+    {
+        let start = Progress::default();
+        answer_until_done(
+            deadline,
+            self.shutdown.clone(),
+            start,
+            move |number, progress: Progress| {
+                let answer = match progress.failure {
+                    Some(failure) => Err(failure),
+                    None => Ok(next(number, progress.after)),
+                };
+                async move { answer.map_err(from_error)?.await.map_err(from_error) }
+            },
+        )
+    }
+}
+
 #[tonic::async_trait]
 impl TipaltiService for TipaltiServer {
     type SubmitSettlementStream = Answers<proto::SubmitSettlementResponse>;
@@ -41,21 +67,16 @@ impl TipaltiService for TipaltiServer {
         let deadline = deadline::of(request.metadata().as_ref());
         let (call, settlement_id) = convert::submit(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
-        let start = Progress::default();
-        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |number, progress| {
+        let answers = self.answer_rows(deadline, move |number, after| {
             let billing = billing.clone();
             let call = Call {
                 part: number,
                 ..call.clone()
             };
             async move {
-                if let Some(failure) = progress.failure {
-                    return Err(from_error(failure));
-                }
                 let chunk = billing
-                    .submit_settlement_chunk(&call, NAME, settlement_id, progress.after)
-                    .await
-                    .map_err(from_error)?;
+                    .submit_settlement_chunk(&call, NAME, settlement_id, after)
+                    .await?;
                 Ok(chunk.map(|mut chunk| {
                     let following = Progress {
                         after: chunk.last,
@@ -77,17 +98,10 @@ impl TipaltiService for TipaltiServer {
         let deadline = deadline::of(request.metadata().as_ref());
         let (call, settlement_id) = convert::sync(&caller(&request)?, request.get_ref()).map_err(from_error)?;
         let billing = self.billing.clone();
-        let start = Progress::default();
-        let answers = answer_until_done(deadline, self.shutdown.clone(), start, move |_, progress| {
+        let answers = self.answer_rows(deadline, move |_, after| {
             let (billing, call) = (billing.clone(), call.clone());
             async move {
-                if let Some(failure) = progress.failure {
-                    return Err(from_error(failure));
-                }
-                let chunk = billing
-                    .sync_settlement_chunk(&call, NAME, settlement_id, progress.after)
-                    .await
-                    .map_err(from_error)?;
+                let chunk = billing.sync_settlement_chunk(&call, NAME, settlement_id, after).await?;
                 Ok(chunk.map(|mut chunk| {
                     let following = Progress {
                         after: chunk.last,
