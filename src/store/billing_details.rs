@@ -16,6 +16,10 @@ use crate::domain::time::Timestamp;
 
 const VERSIONS: &str = "billing_details_versions";
 
+/// How long a version that was superseded is kept at least, for settle runs that began before: an hour. Far longer than a run
+/// takes, however many accounts it has.
+const KEPT_WHEN_SUPERSEDED_MICROS: i64 = 3_600_000_000;
+
 const SELECT: &str = "SELECT d.account_id, d.version_id, d.create_time, d.update_time, v.key_id, v.sealed \
     FROM billing_details d JOIN billing_details_versions v ON v.id = d.version_id";
 
@@ -122,7 +126,7 @@ pub(crate) async fn update(
         ..Default::default()
     };
     row.update(&tx.connection).await.map_err(from_db)?;
-    delete_unused_versions(tx, &[&current.account_id]).await?;
+    delete_unused_versions(tx, &[&current.account_id], now).await?;
     Ok(record(
         current.account_id.clone(),
         details.clone(),
@@ -159,16 +163,16 @@ pub(crate) async fn update_many(tx: &Tx, details: &[(&AccountId, &BillingDetails
     );
     tx.execute(&sql, values).await?;
     let account_ids: Vec<&AccountId> = details.iter().map(|(account_id, _)| *account_id).collect();
-    delete_unused_versions(tx, &account_ids).await
+    delete_unused_versions(tx, &account_ids, now).await
 }
 
-/// Deletes the details, and every version that no account settlement was made with.
+/// Deletes the details, and at once every version that no account settlement was made with.
 pub(crate) async fn delete(tx: &Tx, account_id: &AccountId) -> Result<()> {
     billing_details::Entity::delete_by_id(account_id.as_str())
         .exec(&tx.connection)
         .await
         .map_err(from_db)?;
-    delete_unused_versions(tx, &[account_id]).await
+    delete_unused_versions(tx, &[account_id], Timestamp::now()).await
 }
 
 /// The details of a version, for the account settlements that were made with it.
@@ -243,15 +247,23 @@ async fn insert_versions(
     Ok(accounts(&account_ids).uuid("version_id", ids))
 }
 
-/// Locks the versions that nobody uses, in the order in which a settle run asks for those that it is about to use, and looks
-/// again before it deletes them: what a run that was waited for has used is kept.
-async fn delete_unused_versions(tx: &Tx, account_ids: &[&AccountId]) -> Result<()> {
+/// Deletes versions that no account settlement was made with: all of an account without details, otherwise those that were
+/// superseded a while ago. A settle run may still be about to use a newer one, and would have to begin anew without it; if
+/// that went on while payees change all the time, no run over many accounts would ever come to its end.
+///
+/// Locks them first, in the order in which a run asks for those that it uses, and looks again before it deletes them: what
+/// a run that was waited for has used is kept.
+async fn delete_unused_versions(tx: &Tx, account_ids: &[&AccountId], now: Timestamp) -> Result<()> {
     const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM account_settlements s \
         WHERE s.account_id = v.account_id AND s.billing_details_version_id = v.id)";
-    let (source, values) = accounts(account_ids).source(tx.backend, 1);
+    let (source, mut values) = accounts(account_ids).source(tx.backend, 2);
+    let superseded_until = now.as_micros() - KEPT_WHEN_SUPERSEDED_MICROS;
+    values.insert(0, superseded_until.into());
     let lock = format!(
         "SELECT v.id FROM billing_details_versions v WHERE v.account_id IN (SELECT input.account_id FROM {source}) \
-         AND NOT EXISTS (SELECT 1 FROM billing_details d WHERE d.account_id = v.account_id AND d.version_id = v.id) \
+         AND NOT EXISTS (SELECT 1 FROM billing_details d WHERE d.account_id = v.account_id AND (d.version_id = v.id \
+             OR NOT EXISTS (SELECT 1 FROM billing_details_versions n WHERE n.account_id = v.account_id \
+                 AND n.create_time > v.create_time AND n.create_time <= $1))) \
          AND {UNUSED} ORDER BY v.account_id, v.id{}",
         tx.backend.for_update()
     );
