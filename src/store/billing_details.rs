@@ -34,6 +34,11 @@ struct Row {
 }
 
 #[derive(FromQueryResult)]
+struct LockedRow {
+    account_id: String,
+}
+
+#[derive(FromQueryResult)]
 struct VersionRow {
     id: Uuid,
 }
@@ -49,14 +54,11 @@ pub(crate) async fn find<C: ConnectionTrait>(
 }
 
 /// As [`find`], with the row locked until the transaction ends. First locked, then read: a join that waited for a lock would
-/// read the locked row again but keep the other one from before, and lose both where they no longer fit.
+/// read the locked row again but keep the other one from before, and lose both where they no longer fit. Only what was
+/// locked is read: details that were made between the two are not there yet.
 pub(crate) async fn find_for_update(tx: &Tx, account_id: &AccountId) -> Result<Option<BillingDetailsRecord>> {
-    let sql = format!(
-        "SELECT account_id FROM billing_details WHERE account_id = $1{}",
-        tx.backend.for_update()
-    );
-    tx.execute(&sql, vec![account_id.as_str().into()]).await?;
-    find(tx, account_id).await
+    let mut records = find_many_for_update(tx, &[account_id]).await?;
+    Ok(records.remove(account_id))
 }
 
 /// As [`find_for_update`], of many accounts. The rows are locked in the order of their accounts.
@@ -70,8 +72,12 @@ pub(crate) async fn find_many_for_update(
          ORDER BY account_id{}",
         tx.backend.for_update()
     );
-    tx.execute(&lock, values).await?;
-    let (source, values) = accounts(account_ids).source(tx.backend, 1);
+    let locked: Vec<LockedRow> = tx.fetch_all(&lock, values).await?;
+    if locked.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let locked = Rows::new().text("account_id", locked.into_iter().map(|row| row.account_id));
+    let (source, values) = locked.source(tx.backend, 1);
     let sql = format!("{SELECT} WHERE d.account_id IN (SELECT input.account_id FROM {source})");
     let rows: Vec<Row> = tx.fetch_all(&sql, values).await?;
     rows.into_iter()

@@ -91,19 +91,15 @@ pub(crate) async fn owner(tx: &Tx, id: Uuid) -> Result<Option<AccountId>> {
 /// All methods of an account by id, locked until the transaction ends: one default a currency is a matter of all of them.
 ///
 /// Locked and read in two statements. In one, PostgreSQL would re-read a row that it waited for but keep the version it had
-/// joined before, and so lose a method that got a new version meanwhile.
+/// joined before, and so lose a method that got a new version meanwhile. Only what was locked is read: a method that was made
+/// between the two is not there yet.
 pub(crate) async fn list_for_update(tx: &Tx, account_id: &AccountId) -> Result<Vec<PaymentMethodRecord>> {
-    let lock = format!(
-        "SELECT account_id FROM payment_methods WHERE account_id = $1 ORDER BY id{}",
-        tx.backend.for_update()
-    );
-    let _locked: Vec<Owner> = tx.fetch_all(&lock, vec![account_id.as_str().into()]).await?;
-    let sql = format!("{SELECT} WHERE m.account_id = $1 ORDER BY m.id");
-    let rows: Vec<Row> = tx.fetch_all(&sql, vec![account_id.as_str().into()]).await?;
-    rows.into_iter().map(|row| open(&tx.keys, row)).collect()
+    let mut records = list_many_for_update(tx, &[account_id]).await?;
+    records.sort_unstable_by_key(|record| record.id);
+    Ok(records)
 }
 
-/// As [`list_for_update`], of many accounts, which must be in order. The rows are locked by account and id.
+/// As [`list_for_update`], of many accounts, which must be in order; in no order. The rows are locked by account and id.
 pub(crate) async fn list_many_for_update(tx: &Tx, account_ids: &[&AccountId]) -> Result<Vec<PaymentMethodRecord>> {
     let accounts = Rows::new().text("account_id", account_ids.iter().map(|account_id| account_id.as_str()));
     let (source, values) = accounts.source(tx.backend, 1);
