@@ -33,6 +33,7 @@ pub(crate) enum Column {
     BigInt(Vec<i64>),
     Int(Vec<i32>),
     Bool(Vec<bool>),
+    Bytes(Vec<Vec<u8>>),
 }
 
 /// One row of an answer.
@@ -144,7 +145,7 @@ impl Driver {
             .iter()
             .enumerate()
             .map(|(index, (name, column))| match column {
-                Column::Uuid(_) => format!("unhex(value ->> {index}) AS {name}"),
+                Column::Uuid(_) | Column::Bytes(_) => format!("unhex(value ->> {index}) AS {name}"),
                 Column::Text(_) | Column::BigInt(_) | Column::Int(_) | Column::Bool(_) => {
                     format!("value ->> {index} AS {name}")
                 }
@@ -166,6 +167,7 @@ impl Column {
             Self::BigInt(values) => values.len(),
             Self::Int(values) => values.len(),
             Self::Bool(values) => values.len(),
+            Self::Bytes(values) => values.len(),
         }
     }
 
@@ -176,6 +178,7 @@ impl Column {
             Self::BigInt(_) => "bigint",
             Self::Int(_) => "integer",
             Self::Bool(_) => "boolean",
+            Self::Bytes(_) => "bytea",
         }
     }
 
@@ -186,8 +189,15 @@ impl Column {
             Self::BigInt(values) => values[row].into(),
             Self::Int(values) => values[row].into(),
             Self::Bool(values) => values[row].into(),
+            Self::Bytes(values) => hexadecimal(&values[row]).into(),
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 impl Row {
@@ -252,6 +262,7 @@ fn bind_postgres(sql: &str, values: Vec<Value>) -> PostgresQuery<'static> {
             Value::Column(Column::BigInt(values)) => query.bind(values),
             Value::Column(Column::Int(values)) => query.bind(values),
             Value::Column(Column::Bool(values)) => query.bind(values),
+            Value::Column(Column::Bytes(values)) => query.bind(values),
         };
     }
     query

@@ -93,6 +93,12 @@ enum Benchmark {
         #[arg(long, default_value_t = 64)]
         callers: usize,
     },
+    /// An import of new accounts in one stream, against the same rows by SQL.
+    Import {
+        /// What is imported.
+        #[arg(value_enum)]
+        kind: work::import::Kind,
+    },
     /// A settle run over all accounts, against the same statements.
     Settle,
     /// A settle run over accounts with many entries, against one with an entry a day.
@@ -152,6 +158,7 @@ async fn run(arguments: Arguments) -> Outcome<bool> {
         Benchmark::BulkStatus { streams } => work::bulk_status::run(&options, streams).await,
         Benchmark::StreamEntries => work::stream_entries::run(&options).await,
         Benchmark::PostSingle { callers } => work::post_single::run(&options, callers).await,
+        Benchmark::Import { kind } => work::import::run(&options, kind).await,
         Benchmark::Settle => work::settle::run(&options).await,
         Benchmark::SettleGrowth { entries_each, days } => work::settle_growth::run(&options, entries_each, days).await,
         Benchmark::PostDuringSettle => work::post_during_settle::run(&options).await,

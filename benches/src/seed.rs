@@ -29,22 +29,76 @@ pub(crate) fn account_id(number: usize) -> String {
 /// their own rows.
 pub(crate) async fn payable_accounts(driver: &mut Driver, channel: &Channel, accounts: usize) -> Outcome<()> {
     first_account(channel).await?;
-    let keys = SealingKeys::parse(KEYS)?;
-    let details = sealed_value(driver, &keys, DETAILS_TABLE).await?;
-    let method = sealed_value(driver, &keys, METHODS_TABLE).await?;
+    let sealer = Sealer::read(driver).await?;
     let numbers: Vec<usize> = (0..accounts).collect();
     for batch in numbers.chunks(BATCH) {
+        let accounts: Vec<String> = batch.iter().copied().map(account_id).collect();
+        let (details, methods) = (sealer.details(&accounts)?, sealer.methods(&accounts)?);
         driver.begin().await?;
-        insert_details(driver, &keys, &details, batch).await?;
-        insert_methods(driver, &keys, &method, batch).await?;
+        insert_details(driver, details).await?;
+        insert_methods(driver, methods).await?;
         driver.commit().await?;
     }
     Ok(())
 }
 
-async fn first_account(channel: &Channel) -> Outcome<()> {
-    let details = proto::BillingDetails {
-        account_id: FIRST_ACCOUNT.to_owned(),
+/// Seals what the first account has for rows of others.
+pub(crate) struct Sealer {
+    keys: SealingKeys,
+    details: serde_json::Value,
+    method: serde_json::Value,
+}
+
+/// Versions to insert, sealed.
+pub(crate) struct SealedRows {
+    ids: Vec<Uuid>,
+    accounts: Vec<String>,
+    sealed: Vec<Vec<u8>>,
+}
+
+impl Sealer {
+    /// With the values of the first account, which must be there.
+    pub(crate) async fn read(driver: &mut Driver) -> Outcome<Self> {
+        let keys = SealingKeys::parse(KEYS)?;
+        Ok(Self {
+            details: sealed_value(driver, &keys, DETAILS_TABLE).await?,
+            method: sealed_value(driver, &keys, METHODS_TABLE).await?,
+            keys,
+        })
+    }
+
+    /// Billing details of accounts.
+    pub(crate) fn details(&self, accounts: &[String]) -> Outcome<SealedRows> {
+        seal_each(&self.keys, DETAILS_TABLE, &self.details, accounts)
+    }
+
+    /// Payment methods of accounts.
+    pub(crate) fn methods(&self, accounts: &[String]) -> Outcome<SealedRows> {
+        seal_each(&self.keys, METHODS_TABLE, &self.method, accounts)
+    }
+}
+
+/// Makes the account that the others are copies of, through the service.
+pub(crate) async fn first_account(channel: &Channel) -> Outcome<()> {
+    BillingDetailsServiceClient::new(channel.clone())
+        .create_billing_details(proto::CreateBillingDetailsRequest {
+            billing_details: Some(details(FIRST_ACCOUNT.to_owned())),
+            ..Default::default()
+        })
+        .await?;
+    PaymentMethodsServiceClient::new(channel.clone())
+        .create_payment_method(proto::CreatePaymentMethodRequest {
+            payment_method: Some(method(FIRST_ACCOUNT.to_owned())),
+            ..Default::default()
+        })
+        .await?;
+    Ok(())
+}
+
+/// Billing details as the wire has them.
+pub(crate) fn details(account_id: String) -> proto::BillingDetails {
+    proto::BillingDetails {
+        account_id,
         party: Some(proto::billing_details::Party::Individual(proto::Individual {
             given_name: "Ada".to_owned(),
             family_name: "Byron".to_owned(),
@@ -58,15 +112,13 @@ async fn first_account(channel: &Channel) -> Outcome<()> {
             ..Default::default()
         }),
         ..Default::default()
-    };
-    BillingDetailsServiceClient::new(channel.clone())
-        .create_billing_details(proto::CreateBillingDetailsRequest {
-            billing_details: Some(details),
-            ..Default::default()
-        })
-        .await?;
-    let method = proto::PaymentMethod {
-        account_id: FIRST_ACCOUNT.to_owned(),
+    }
+}
+
+/// A payment method as the wire has it.
+pub(crate) fn method(account_id: String) -> proto::PaymentMethod {
+    proto::PaymentMethod {
+        account_id,
         currency_code: CURRENCY.to_owned(),
         details: Some(proto::payment_method::Details::BankTransfer(proto::BankTransfer {
             account_holder_name: "Ada Byron".to_owned(),
@@ -74,14 +126,7 @@ async fn first_account(channel: &Channel) -> Outcome<()> {
             ..Default::default()
         })),
         ..Default::default()
-    };
-    PaymentMethodsServiceClient::new(channel.clone())
-        .create_payment_method(proto::CreatePaymentMethodRequest {
-            payment_method: Some(method),
-            ..Default::default()
-        })
-        .await?;
-    Ok(())
+    }
 }
 
 async fn sealed_value(driver: &mut Driver, keys: &SealingKeys, table: &str) -> Outcome<serde_json::Value> {
@@ -95,61 +140,40 @@ async fn sealed_value(driver: &mut Driver, keys: &SealingKeys, table: &str) -> O
     Ok(keys.open(table, &row.uuid(0)?.to_string(), &sealed)?)
 }
 
-/// Ids of sealed rows with their bytes in hexadecimal digits, which both databases read.
-fn seal_each(
-    keys: &SealingKeys,
-    table: &str,
-    value: &serde_json::Value,
-    count: usize,
-) -> Outcome<(Vec<Uuid>, Vec<String>)> {
-    let mut ids = Vec::with_capacity(count);
-    let mut sealed_all = Vec::with_capacity(count);
-    for _ in 0..count {
+fn seal_each(keys: &SealingKeys, table: &str, value: &serde_json::Value, accounts: &[String]) -> Outcome<SealedRows> {
+    let mut rows = SealedRows {
+        ids: Vec::with_capacity(accounts.len()),
+        accounts: accounts.to_vec(),
+        sealed: Vec::with_capacity(accounts.len()),
+    };
+    for _ in accounts {
         let id = Uuid::now_v7();
-        let sealed = keys.seal(table, &id.to_string(), value)?;
-        ids.push(id);
-        sealed_all.push(sealed.bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        rows.sealed.push(keys.seal(table, &id.to_string(), value)?.bytes);
+        rows.ids.push(id);
     }
-    Ok((ids, sealed_all))
+    Ok(rows)
 }
 
-fn names(numbers: &[usize]) -> Column {
-    Column::Text(numbers.iter().map(|number| account_id(*number)).collect())
-}
-
-fn unhex(driver: &Driver) -> &'static str {
-    if driver.is_postgres() {
-        "decode(input.sealed, 'hex')"
-    } else {
-        "unhex(input.sealed)"
-    }
-}
-
-async fn insert_details(
-    driver: &mut Driver,
-    keys: &SealingKeys,
-    value: &serde_json::Value,
-    numbers: &[usize],
-) -> Outcome<()> {
-    let (ids, sealed) = seal_each(keys, DETAILS_TABLE, value, numbers.len())?;
+/// Inserts billing details.
+pub(crate) async fn insert_details(driver: &mut Driver, rows: SealedRows) -> Outcome<()> {
     let mut values = Vec::new();
     let columns = vec![
-        ("id", Column::Uuid(ids.clone())),
-        ("account_id", names(numbers)),
-        ("sealed", Column::Text(sealed)),
+        ("id", Column::Uuid(rows.ids.clone())),
+        ("account_id", Column::Text(rows.accounts.clone())),
+        ("sealed", Column::Bytes(rows.sealed)),
     ];
     let input = driver.input(columns, &mut values);
     let sql = format!(
         "INSERT INTO billing_details_versions (id, account_id, key_id, sealed, actor, create_time) \
-         SELECT input.id, input.account_id, 'k1', {}, 'seed', {OCCUR_TIME} FROM {input}",
-        unhex(driver)
+         SELECT input.id, input.account_id, 'k1', input.sealed, 'seed', {OCCUR_TIME} FROM {input}"
     );
     driver.execute(&sql, values).await?;
     let mut values = Vec::new();
-    let input = driver.input(
-        vec![("id", Column::Uuid(ids)), ("account_id", names(numbers))],
-        &mut values,
-    );
+    let columns = vec![
+        ("id", Column::Uuid(rows.ids)),
+        ("account_id", Column::Text(rows.accounts)),
+    ];
+    let input = driver.input(columns, &mut values);
     let sql = format!(
         "INSERT INTO billing_details (account_id, version_id, create_time, update_time) \
          SELECT input.account_id, input.id, {OCCUR_TIME}, {OCCUR_TIME} FROM {input}"
@@ -158,33 +182,27 @@ async fn insert_details(
     Ok(())
 }
 
-async fn insert_methods(
-    driver: &mut Driver,
-    keys: &SealingKeys,
-    value: &serde_json::Value,
-    numbers: &[usize],
-) -> Outcome<()> {
-    let (ids, sealed) = seal_each(keys, METHODS_TABLE, value, numbers.len())?;
-    let method_ids: Vec<Uuid> = numbers.iter().map(|_| Uuid::now_v7()).collect();
+/// Inserts payment methods.
+pub(crate) async fn insert_methods(driver: &mut Driver, rows: SealedRows) -> Outcome<()> {
+    let method_ids: Vec<Uuid> = rows.ids.iter().map(|_| Uuid::now_v7()).collect();
     let mut values = Vec::new();
     let columns = vec![
-        ("id", Column::Uuid(ids.clone())),
+        ("id", Column::Uuid(rows.ids.clone())),
         ("method_id", Column::Uuid(method_ids.clone())),
-        ("account_id", names(numbers)),
-        ("sealed", Column::Text(sealed)),
+        ("account_id", Column::Text(rows.accounts.clone())),
+        ("sealed", Column::Bytes(rows.sealed)),
     ];
     let input = driver.input(columns, &mut values);
     let sql = format!(
         "INSERT INTO payment_method_versions (id, payment_method_id, account_id, currency_code, type_id, key_id, sealed, actor, create_time) \
-         SELECT input.id, input.method_id, input.account_id, '{CURRENCY}', 'bank_transfer', 'k1', {}, 'seed', {OCCUR_TIME} FROM {input}",
-        unhex(driver)
+         SELECT input.id, input.method_id, input.account_id, '{CURRENCY}', 'bank_transfer', 'k1', input.sealed, 'seed', {OCCUR_TIME} FROM {input}"
     );
     driver.execute(&sql, values).await?;
     let mut values = Vec::new();
     let columns = vec![
-        ("id", Column::Uuid(ids)),
+        ("id", Column::Uuid(rows.ids)),
         ("method_id", Column::Uuid(method_ids)),
-        ("account_id", names(numbers)),
+        ("account_id", Column::Text(rows.accounts)),
     ];
     let input = driver.input(columns, &mut values);
     let sql = format!(
@@ -193,6 +211,26 @@ async fn insert_methods(
     );
     driver.execute(&sql, values).await?;
     Ok(())
+}
+
+/// Removes all accounts, which must have no payouts.
+pub(crate) async fn empty_accounts(driver: &mut Driver) -> Outcome<()> {
+    let tables = [
+        "payment_methods",
+        "payment_method_versions",
+        "billing_details",
+        "billing_details_versions",
+    ];
+    if driver.is_postgres() {
+        // All that refers to them is empty.
+        return driver
+            .script(&format!("TRUNCATE {} CASCADE; CHECKPOINT", tables.join(", ")))
+            .await;
+    }
+    for table in tables {
+        driver.script(&format!("DELETE FROM {table}")).await?;
+    }
+    tidy(driver).await
 }
 
 /// How many entries an account has, and over how many days they are spread.
@@ -207,6 +245,8 @@ pub(crate) struct Owed {
 pub(crate) async fn empty_ledger(driver: &mut Driver) -> Outcome<()> {
     let tables = [
         "request_ids",
+        "payout_alarms",
+        "payouts",
         "skipped_accounts",
         "released_accruals",
         "status_changes",
@@ -289,7 +329,13 @@ async fn owed_on_sqlite(driver: &mut Driver, owed: Owed) -> Outcome<()> {
         driver.begin().await?;
         let mut values = Vec::new();
         let input = driver.input(
-            vec![("id", Column::Uuid(ids)), ("account_id", names(batch))],
+            vec![
+                ("id", Column::Uuid(ids)),
+                (
+                    "account_id",
+                    Column::Text(batch.iter().copied().map(account_id).collect()),
+                ),
+            ],
             &mut values,
         );
         let sql = format!(

@@ -1,8 +1,12 @@
 //! Account settlements: get, list, history, delete. Their status updates are in `status_updates.rs`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::batching::{Batching, Waiting};
 use super::page::{Page, PageRequest};
 use super::settlements::{check_deletable, delete_rows};
 use super::{Billing, Call, Mutation, check_etag};
@@ -10,10 +14,14 @@ use crate::domain::account_settlements::{AccountSettlement, StatusChange};
 use crate::domain::error::{Error, Reason, Result};
 use crate::store::account_settlements as store;
 pub use crate::store::account_settlements::AccountSettlementFilter;
-use crate::store::{Tx, status_changes};
+use crate::store::{Reader, Tx, status_changes};
 
 const LIST: &str = "ListAccountSettlements";
 const LIST_CHANGES: &str = "ListStatusChanges";
+/// Statements that read waiting rows at once.
+const READERS: usize = 2;
+/// Rows that one of them reads at most.
+const MAX_READ_TOGETHER: usize = 100;
 
 /// Deletes an account settlement.
 #[derive(Debug, Clone, Serialize)]
@@ -44,12 +52,39 @@ impl Mutation for DeleteAccountSettlement {
     }
 }
 
+/// The reads of single account settlements that wait: callers follow their payouts by asking again and again, many at once.
+pub(super) type ReadingQueue = Batching<Uuid, AccountSettlement>;
+
+pub(super) fn reading_queue() -> Arc<ReadingQueue> {
+    Arc::new(Batching::new(READERS, MAX_READ_TOGETHER))
+}
+
+/// Reads rows in one statement, which begins after each of its callers asked. Should it fail, as it does when one row can't be
+/// opened, each is read alone.
+async fn read_together(reader: Reader, together: Vec<Waiting<Uuid, AccountSettlement>>) {
+    let ids: Vec<Uuid> = together.iter().map(|waiting| waiting.item).collect();
+    let Ok(rows) = store::find_many(&reader, &ids).await else {
+        for waiting in together {
+            let row = store::find(&reader, waiting.item).await;
+            let id = waiting.item;
+            waiting.answer(row.and_then(|row| row.ok_or_else(|| account_settlement_not_found(id))));
+        }
+        return;
+    };
+    let rows: HashMap<Uuid, AccountSettlement> = rows.into_iter().map(|row| (row.id, row)).collect();
+    for waiting in together {
+        let id = waiting.item;
+        let row = rows.get(&id).cloned();
+        waiting.answer(row.ok_or_else(|| account_settlement_not_found(id)));
+    }
+}
+
 impl Billing {
     /// Reads one account settlement, a deleted one too.
     pub async fn get_account_settlement(&self, id: Uuid) -> Result<AccountSettlement> {
-        store::find(&self.store.reader(), id)
-            .await?
-            .ok_or_else(|| account_settlement_not_found(id))
+        let store = self.store.clone();
+        let read = move |together| read_together(store.reader(), together);
+        self.reading.handle(id, 1, read).await
     }
 
     /// Lists account settlements in the order in which they were made.

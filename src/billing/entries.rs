@@ -67,7 +67,10 @@ impl Billing {
     /// Posts entries in one transaction, which small calls may share, and answers each in order.
     pub async fn post_entries(&self, call: &Call, request: PostEntries) -> Result<Vec<EntryOutcome>> {
         if posting_queue::may_share(call, &request) {
-            return posting_queue::post(&self.posting, &self.store, call, request).await;
+            let store = self.store.clone();
+            let weight = request.entries.len();
+            let write = move |together| posting_queue::write(store.clone(), together);
+            return self.posting.handle((call.clone(), request), weight, write).await;
         }
         self.mutate(call, request).await
     }

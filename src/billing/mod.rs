@@ -9,6 +9,7 @@
 //! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
+mod batching;
 mod billing_details;
 mod entries;
 mod import_billing_details;
@@ -38,8 +39,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use self::account_settlements::account_settlement_not_found;
 pub use self::account_settlements::*;
+use self::account_settlements::{ReadingQueue, account_settlement_not_found, reading_queue};
 pub use self::billing_details::*;
 pub use self::entries::*;
 pub use self::import_billing_details::*;
@@ -72,6 +73,7 @@ pub struct Billing {
     store: Store,
     payouts: Arc<Payouts>,
     posting: Arc<posting_queue::PostingQueue>,
+    reading: Arc<ReadingQueue>,
 }
 
 /// Who calls, and with which request id.
@@ -124,7 +126,8 @@ impl Billing {
         Self {
             store,
             payouts: Arc::default(),
-            posting: Arc::default(),
+            posting: posting_queue::queue(),
+            reading: reading_queue(),
         }
     }
 

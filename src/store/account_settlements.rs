@@ -174,6 +174,17 @@ pub(crate) async fn find<C: ConnectionTrait>(session: &Session<C>, id: Uuid) -> 
     row.map(|row| account_settlement(session, row)).transpose()
 }
 
+/// As [`find`], of many ids; in no order.
+pub(crate) async fn find_many<C: ConnectionTrait>(
+    session: &Session<C>,
+    ids: &[Uuid],
+) -> Result<Vec<AccountSettlement>> {
+    let (source, values) = Rows::new().uuid("id", ids.iter().copied()).source(session.backend, 1);
+    let sql = format!("{SELECT} WHERE s.id IN (SELECT input.id FROM {source})");
+    let rows: Vec<Row> = session.fetch_all(&sql, values).await?;
+    rows.into_iter().map(|row| account_settlement(session, row)).collect()
+}
+
 /// Rows after a key, in the order in which they were made.
 pub(crate) async fn list<C: ConnectionTrait>(
     session: &Session<C>,

@@ -24,6 +24,7 @@ mod payment_methods;
 mod posting;
 mod process;
 mod races;
+mod reading;
 mod request_ids;
 mod security;
 mod server;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             posting::scenarios(),
             process::scenarios(),
             races::scenarios(),
+            reading::scenarios(),
             request_ids::scenarios(),
             security::scenarios(),
             server::scenarios(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod bulk_status;
 pub(crate) mod get_cost;
+pub(crate) mod import;
 pub(crate) mod list_pages;
 pub(crate) mod memory;
 pub(crate) mod one_account;
