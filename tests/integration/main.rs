@@ -28,6 +28,7 @@ mod request_ids;
 mod security;
 mod server;
 mod settle;
+mod shared_destinations;
 mod status;
 mod tipalti;
 mod tipalti_faults;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
             security::scenarios(),
             server::scenarios(),
             settle::scenarios(),
+            shared_destinations::scenarios(),
             status::scenarios(),
             tipalti::scenarios(),
             tipalti_faults::scenarios(),
