@@ -18,6 +18,7 @@ mod entries;
 mod errors;
 mod flow;
 mod imports;
+mod key_rotation;
 mod model;
 mod open_balances;
 mod payment_methods;
@@ -25,6 +26,7 @@ mod posting;
 mod process;
 mod races;
 mod request_ids;
+mod sealed_values;
 mod security;
 mod server;
 mod settle;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
             errors::scenarios(),
             flow::scenarios(),
             imports::scenarios(),
+            key_rotation::scenarios(),
             model::scenarios(),
             open_balances::scenarios(),
             payment_methods::scenarios(),
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
             races::scenarios(),
             request_ids::scenarios(),
             security::scenarios(),
+            sealed_values::scenarios(),
             server::scenarios(),
             settle::scenarios(),
             shared_destinations::scenarios(),
