@@ -15,9 +15,9 @@ use crate::store::Tx;
 use crate::store::rotation::{Batch, KeyCount, RowKey, SealedTable};
 
 /// Rows that are sealed anew in one transaction.
-const ROWS_A_BATCH: usize = 200;
+const ROWS_A_BATCH: usize = 500;
 /// Between batches as long as the last one took, so that others get their turn, but no longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often all tables are gone through, while there are still new rows under an old key.
 const MAX_PASSES: u32 = 5;
 const PASS_PAUSE: Duration = Duration::from_secs(1);

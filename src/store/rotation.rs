@@ -179,7 +179,7 @@ impl SealedTable {
                 Err(_) => damaged.push(parts.join(" ")),
             }
         }
-        let resealed_count = self.write(tx, old, keys, sealed).await?;
+        let resealed_count = self.write(tx, keys, sealed).await?;
         Ok(Batch {
             resealed_count,
             damaged,
@@ -216,7 +216,7 @@ impl SealedTable {
         Ok(read)
     }
 
-    async fn write(&self, tx: &Tx, old: &str, keys: Vec<Vec<KeyPart>>, sealed: Vec<Sealed>) -> Result<u64> {
+    async fn write(&self, tx: &Tx, keys: Vec<Vec<KeyPart>>, sealed: Vec<Sealed>) -> Result<u64> {
         if keys.is_empty() {
             return Ok(0);
         }
@@ -234,11 +234,10 @@ impl SealedTable {
             };
             same_key.push(format!("{0}.{column} = input.{column}", self.name));
         }
-        let (source, mut values) = rows.source(tx.backend, 2);
-        values.insert(0, old.into());
+        let (source, values) = rows.source(tx.backend, 1);
+        // The rows are locked: which key they are under is not asked again, so that they are found by their primary key.
         let sql = format!(
-            "UPDATE {0} SET key_id = input.new_key_id, sealed = input.new_sealed FROM {source} \
-             WHERE {0}.key_id = $1 AND {1}",
+            "UPDATE {} SET key_id = input.new_key_id, sealed = input.new_sealed FROM {source} WHERE {}",
             self.name,
             same_key.join(" AND ")
         );
