@@ -28,6 +28,7 @@ use crate::support::tipalti::World;
 
 scenarios![
     everything_is_sealed_anew_and_the_old_key_can_go,
+    hashes_that_two_keys_made_are_known_without_them,
     keys_that_can_not_be_right_are_not_taken,
     what_does_not_open_is_told_and_left,
     keys_are_rotated_under_load_and_killed_in_between;
@@ -122,6 +123,10 @@ impl Keys {
         }
         tables.close().await;
         sealed
+    }
+
+    async fn assert_hash_keys_under(&self, key_id: &str) {
+        assert_eq!(self.sealed().await["hash_keys"], [format!("{key_id} 2")]);
     }
 
     async fn assert_all_under(&self, key_id: &str) {
@@ -333,6 +338,45 @@ async fn everything_is_sealed_anew_and_the_old_key_can_go(app: App) {
     let app = outer.through(replica.serving.channel().await);
     assert_eq!(read(&app).await, before, "and after a restart");
     assert_eq!(app.settle_request(settle).await, settled);
+    replica.end();
+}
+
+/// As a version leaves it that hashed with the encryption keys, and was given a new one before this version came.
+async fn hashes_that_two_keys_made_are_known_without_them(app: App) {
+    let outer = app;
+    let app = outer.stoppable().await;
+    app.with_method(tipalti_method("aff-1", "EUR")).await;
+    let old = settle_accounts(vec![("aff-1", None)]);
+    let settled = app.settle_request(old.clone()).await;
+    let url = app.database_url.clone();
+    let database = app.stop().await;
+    let keys = Keys::new(url, database, &new_and_old());
+    let tables = Tables::open(&keys.url).await;
+    tables.execute("DELETE FROM hash_keys").await;
+    let replica = keys.serve("one.log");
+    let app = outer.through(replica.serving.channel().await);
+    let new = settle_accounts(vec![("aff-1", None)]);
+    let settled_new = app.settle_request(new.clone()).await;
+    let hash_keys = "SELECT id || CASE WHEN is_writing THEN ' writes' ELSE '' END FROM hash_keys ORDER BY id";
+    assert_eq!(tables.texts(hash_keys).await, ["new writes", "test"]);
+    // An older process beside it, whose first key is one that nothing was hashed with before.
+    tables.execute("DELETE FROM hash_keys WHERE id = 'test'").await;
+    assert_eq!(keys.rotate(&[]).0, Some(0));
+    assert_eq!(tables.texts(hash_keys).await, ["new writes", "test"]);
+    keys.assert_hash_keys_under("new").await;
+    replica.end();
+    keys.write(NEW_KEY);
+    let replica = keys.serve("two.log");
+    let app = outer.through(replica.serving.channel().await);
+    assert_eq!(app.settle_request(old).await, settled);
+    assert_eq!(app.settle_request(new).await, settled_new);
+    app.with_method(tipalti_method("aff-1", "USD")).await;
+    assert_eq!(
+        tables.count("payees").await,
+        1,
+        "found by the hash of the key that is gone"
+    );
+    tables.close().await;
     replica.end();
 }
 
