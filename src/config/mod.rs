@@ -245,7 +245,7 @@ fn encryption_keys(
             }
             (Some(Backend::Sqlite), _) | (None, _) => return None,
             (Some(Backend::Postgres), _) => Err(format!(
-                "{ENCRYPTION_KEYS} or {ENCRYPTION_KEYS_FILE} is required with PostgreSQL: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
+                "{ENCRYPTION_KEYS} is required with PostgreSQL, or {ENCRYPTION_KEYS_FILE}: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
             )),
         },
     };
