@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod payout;
 pub mod proto;
 pub mod refresh;
+mod reload;
 pub mod server;
 pub mod store;
 pub mod webhook;

@@ -6,13 +6,13 @@
     reason = "a program talks to its terminal"
 )]
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use affiliate_billing::authentication::NewToken;
-use affiliate_billing::billing::{Billing, Payouts};
+use affiliate_billing::billing::{Billing, Payouts, RotationProgress};
 use affiliate_billing::config::{Config, KeyFile, Missing, Purpose};
 use affiliate_billing::payout::{Providers, tipalti};
 use affiliate_billing::store::{self, Store};
@@ -42,6 +42,13 @@ enum Command {
     Serve,
     /// Bring the database's schema up to this version.
     Migrate,
+    /// Seal with the first encryption key what is under another one, also while `serve` runs. Can be interrupted and started
+    /// again. Exits 1 when something is left under another key.
+    RotateKeys {
+        /// Only count what is sealed with which key.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the invariants of the ledger in one snapshot, also while `serve` runs. Exits 1 when one is broken.
     Verify,
     /// Make a bearer token, and the line of its hash for the file that BILLING_TOKENS_FILE names.
@@ -57,6 +64,7 @@ async fn main() -> ExitCode {
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve().await,
         Command::Migrate => migrate().await,
+        Command::RotateKeys { check } => rotate_keys(check).await,
         Command::Verify => verify().await,
         Command::Token => token(),
     };
@@ -119,6 +127,8 @@ async fn serve() -> Outcome {
         background.spawn(webhook::run(listener, billing.clone(), sources, shutdown.clone()));
     }
     background.spawn(refresh::run(billing.clone(), shutdown.clone()));
+    let (keys_of, stop_watching) = (store.clone(), shutdown.clone());
+    background.spawn(async move { keys_of.watch_keys(stop_watching).await });
     let options = match (&config.access.transport, config.access.authentication.is_on()) {
         (None, false) => "-plaintext",
         (None, true) => "-plaintext -H 'authorization: Bearer TOKEN'",
@@ -198,4 +208,90 @@ async fn verify() -> Outcome {
     } else {
         ExitCode::FAILURE
     })
+}
+
+async fn rotate_keys(only_check: bool) -> Outcome {
+    let config = load(Purpose::Keys)?;
+    let store = Store::open_beside(config.store.clone()).await?;
+    let billing = Billing::new(store.clone());
+    println!("database {}", config.database_shown());
+    if only_check {
+        let usage = billing.key_usage().await?;
+        print!("{usage}");
+        return Ok(exit_code(usage.is_rotated()));
+    }
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+    let mut shown = RotationShown::new();
+    let rotation = billing.rotate_keys(&shutdown, |progress| shown.show(progress)).await?;
+    shown.end();
+    store.close().await?;
+    print!("{}", rotation.usage);
+    for row in &rotation.damaged {
+        println!("does not open with its key, and was left as it is: {row}");
+    }
+    if rotation.was_interrupted {
+        println!("interrupted: start it again to go on");
+    } else if rotation.usage.old_count() > 0 && rotation.damaged.is_empty() {
+        println!(
+            "rows are still being sealed with an old key: let every process write with the new one, then start it again"
+        );
+    }
+    Ok(exit_code(rotation.usage.is_rotated()))
+}
+
+fn exit_code(is_success: bool) -> ExitCode {
+    if is_success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Shows how far a rotation is: in one line that changes on a terminal, else in lines, one a table and one every few seconds.
+struct RotationShown {
+    is_terminal: bool,
+    last: Option<(RotationProgress, Instant)>,
+}
+
+impl RotationShown {
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    fn new() -> Self {
+        Self {
+            is_terminal: std::io::stdout().is_terminal(),
+            last: None,
+        }
+    }
+
+    fn show(&mut self, progress: RotationProgress) {
+        let is_same_table = |(last, _): &(RotationProgress, Instant)| last.table == progress.table;
+        let is_due = |(_, time): &(RotationProgress, Instant)| time.elapsed() >= Self::INTERVAL;
+        let is_complete = progress.done == progress.total;
+        let goes_on = self.last.as_ref().is_some_and(is_same_table);
+        if self.is_terminal {
+            if !goes_on {
+                self.end();
+            }
+            print!("\r{}", line(progress));
+            // A terminal that is gone must not end the rotation.
+            let _ = std::io::stdout().flush();
+        } else if !goes_on || is_complete || self.last.as_ref().is_some_and(is_due) {
+            println!("{}", line(progress));
+        } else {
+            return;
+        }
+        self.last = Some((progress, Instant::now()));
+    }
+
+    /// Ends the line that changes.
+    fn end(&self) {
+        if self.is_terminal && self.last.is_some() {
+            println!();
+        }
+    }
+}
+
+fn line(progress: RotationProgress) -> String {
+    format!("{}: {} of {} rows", progress.table, progress.done, progress.total)
 }

@@ -1,11 +1,11 @@
-//! The background work on payouts: asks providers for what is due, and applies what waited.
+//! The background work: asks providers for what is due, applies what waited, and completes what an older version wrote.
 //!
 //! Any number of replicas run it: each takes what nobody has taken. Each provider is asked in a loop of its own, so that one
 //! that does not answer holds up no other.
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ const FASTEST_ROUND: Duration = Duration::from_millis(50);
 const SLOWEST_ROUND: Duration = Duration::from_secs(5);
 /// How often what waits is looked at.
 const WAITING_INTERVAL: Duration = Duration::from_secs(60);
-/// How often payment methods are looked through for those that do not refer to their payee.
+/// How often payment methods are looked through for those that do not refer to their payee, or whose place is not hashed.
 const MISSING_INTERVAL: Duration = Duration::from_secs(3600);
 /// The pause after a provider did not answer, doubled for each further time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -30,7 +30,11 @@ pub async fn run(billing: Billing, shutdown: CancellationToken) {
     let asking = names.iter().flat_map(|name| {
         [Subject::Payouts, Subject::Payees].map(|subject| Refresh::new(&billing, name, subject).run(&shutdown))
     });
-    let local = join(apply_waiting(&billing, &shutdown), find_payees(&billing, &shutdown));
+    let local = join3(
+        apply_waiting(&billing, &shutdown),
+        find_payees(&billing, &shutdown),
+        hash_destinations(&billing, &shutdown),
+    );
     join(local, join_all(asking)).await;
 }
 
@@ -51,6 +55,23 @@ async fn find_payees(billing: &Billing, shutdown: &CancellationToken) {
     loop {
         let has_more = log_failure("finding payees", billing.find_missing_payees().await).unwrap_or(false);
         let pause = if has_more { FASTEST_ROUND } else { MISSING_INTERVAL };
+        if is_shutdown_after(pause, shutdown).await {
+            return;
+        }
+    }
+}
+
+/// Payment methods of older versions.
+async fn hash_destinations(billing: &Billing, shutdown: &CancellationToken) {
+    let mut after = None;
+    loop {
+        let hashed = billing.hash_missing_destinations(after).await;
+        after = log_failure("comparing payment methods", hashed).flatten();
+        let pause = if after.is_some() {
+            FASTEST_ROUND
+        } else {
+            MISSING_INTERVAL
+        };
         if is_shutdown_after(pause, shutdown).await {
             return;
         }

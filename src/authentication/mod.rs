@@ -1,11 +1,10 @@
 //! Finds out who calls: by a bearer token, a JSON web token or a client certificate.
 //!
-//! Knows neither gRPC nor the store. What it reads is in files, which are read again while the service runs (`reload.rs`). No
-//! token, hash or key is ever in an error or a log.
+//! Knows neither gRPC nor the store. What it reads is in files, which are read again while the service runs (`src/reload.rs`).
+//! No token, hash or key is ever in an error or a log.
 
 mod identities;
 mod json_web_tokens;
-mod reload;
 mod signatures;
 pub mod transport;
 
@@ -18,9 +17,9 @@ use self::identities::Identities;
 pub use self::identities::{NewToken, TOKEN_PREFIX};
 use self::json_web_tokens::JsonWebTokens;
 pub use self::json_web_tokens::{JsonWebTokenSettings, LEEWAY_SECONDS, Rules};
-use self::reload::Reloaded;
 use self::transport::Transport;
 use crate::domain::permissions::{Identity, Permissions};
+use crate::reload::{self, Reloaded};
 
 /// What keeps strangers out: by default nothing.
 #[derive(Debug, Clone, Default)]

@@ -9,8 +9,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::reload::{self, Reloaded};
 use crate::domain::permissions::check_name;
+use crate::reload::{self, Reloaded};
 
 /// gRPC is HTTP/2 alone.
 const PROTOCOL: &[u8] = b"h2";

@@ -83,7 +83,7 @@ impl Billing {
         let bytes = BASE64.decode(&page.token).map_err(|_| invalid())?;
         let (signature, content) = bytes.split_first_chunk::<SIGNATURE_BYTES>().ok_or_else(invalid)?;
         let token: Token<K> = serde_json::from_slice(content).map_err(|_| invalid())?;
-        let signed = self.store.keys().signed_by_any(PURPOSE, content, signature)?;
+        let signed = self.store.hash_keys().signed_by_any(PURPOSE, content, signature)?;
         if !signed || token.filter != fingerprint(list, filter)? {
             return Err(invalid());
         }
@@ -115,7 +115,7 @@ impl Billing {
             filter: fingerprint(list, filter)?,
             after,
         })?;
-        let mut bytes = self.store.keys().keyed_hash(PURPOSE, &content)?.bytes;
+        let mut bytes = self.store.hash_keys().keyed_hash(PURPOSE, &content)?.bytes;
         bytes.truncate(SIGNATURE_BYTES);
         bytes.extend(content);
         Ok(BASE64.encode(bytes))

@@ -4,6 +4,8 @@
 //! the order of their ids, before it looks which is the default. Two first methods made at once meet at the unique indexes,
 //! and the one that loses is tried again.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -18,10 +20,12 @@ use crate::domain::payment_methods::{
     DetailsTexts, PaymentMethodDetails, PaymentMethodDraft, PaymentMethodRecord, ShownPaymentMethod, View,
     check_currency, currency_path,
 };
-use crate::store::{Tx, payment_method_types as types, payment_methods as store};
+use crate::store::{Tx, destinations, payment_method_types as types, payment_methods as store};
 
 const RESOURCE: &str = "affiliate.billing.v1.PaymentMethod";
 const LIST: &str = "ListPaymentMethods";
+/// Payment methods whose place is hashed in one round.
+const METHODS_A_ROUND: usize = 500;
 
 /// Makes a payment method of an account.
 #[derive(Debug, Clone, Serialize)]
@@ -65,6 +69,16 @@ pub struct DeletePaymentMethod {
 pub struct PaymentMethodFilter {
     /// Only those of this account.
     pub account_id: Option<AccountId>,
+    /// Only those that are paid to where another account is paid to as well. Left out of page tokens where it is not set, as they
+    /// were before it was there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared_only: bool,
+}
+
+/// Hashes where methods are paid to that have no hash of it.
+#[derive(Serialize)]
+struct HashDestinations {
+    after: Option<Uuid>,
 }
 
 /// What an update makes of a method.
@@ -236,6 +250,15 @@ impl Mutation for DeletePaymentMethod {
     }
 }
 
+impl Mutation for HashDestinations {
+    const METHOD: &'static str = "HashDestinations";
+    type Answer = Option<Uuid>;
+
+    async fn run(&self, tx: &Tx, _call: &Call) -> Result<Option<Uuid>> {
+        destinations::hash_missing(tx, self.after, METHODS_A_ROUND).await
+    }
+}
+
 impl Billing {
     /// Makes a payment method of an account. `violations` are those of the rest of the request, which is `None` for the
     /// account if that is one of them.
@@ -301,7 +324,15 @@ impl Billing {
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
-        Ok(record.shown(view, &fields))
+        let shown = record.shown(view, &fields);
+        if view == View::Masked {
+            return Ok(shown);
+        }
+        let mut shared = destinations::shared_with(&reader, std::slice::from_ref(&record)).await?;
+        Ok(ShownPaymentMethod {
+            shared_with: shared.remove(&id),
+            ..shown
+        })
     }
 
     /// Lists payment methods by account id and id.
@@ -313,7 +344,13 @@ impl Billing {
     ) -> Result<Page<ShownPaymentMethod>> {
         let after: Option<(AccountId, Uuid)> = self.read_token(LIST, filter, page)?;
         let reader = self.store.reader();
-        let records = store::list(&reader, filter.account_id.as_ref(), after.as_ref(), page.limit()).await?;
+        let (account_id, shared_only) = (filter.account_id.as_ref(), filter.shared_only);
+        let records = store::list(&reader, account_id, shared_only, after.as_ref(), page.limit()).await?;
+        let mut shared = if view == View::Full || shared_only {
+            destinations::shared_with(&reader, &records).await?
+        } else {
+            HashMap::new()
+        };
         let is_custom = |record: &PaymentMethodRecord| matches!(record.details, PaymentMethodDetails::Custom { .. });
         let types = if view == View::Masked && records.iter().any(is_custom) {
             types::list_all(&reader).await?
@@ -323,7 +360,17 @@ impl Billing {
         let page = self.page_of(LIST, filter, page, records, |record| {
             (record.account_id.clone(), record.id)
         })?;
-        Ok(page.map(|record| record.shown(view, fields_of(&types, &record.type_id))))
+        Ok(page.map(|record| ShownPaymentMethod {
+            shared_with: shared.remove(&record.id),
+            ..record.shown(view, fields_of(&types, &record.type_id))
+        }))
+    }
+
+    /// Hashes where some methods are paid to that a version before this one wrote, of those after an id; the id to go on after,
+    /// where there may be more.
+    pub async fn hash_missing_destinations(&self, after: Option<Uuid>) -> Result<Option<Uuid>> {
+        let call = Call::by_system("hash-destinations");
+        self.mutate(&call, HashDestinations { after }).await
     }
 
     /// Changes a payment method.

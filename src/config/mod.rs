@@ -14,12 +14,14 @@ use crate::authentication::Access;
 use crate::billing::PayoutOptions;
 use crate::domain::sensitive::Sensitive;
 use crate::payout::ProviderSettings;
+use crate::store::keys::KeyRing;
 use crate::store::sealing::SealingKeys;
 use crate::store::{Backend, StoreOptions, backend_of, sqlite_path, with_suffix};
 
 const LISTEN: &str = "BILLING_LISTEN";
 const DATABASE_URL: &str = "BILLING_DATABASE_URL";
 const ENCRYPTION_KEYS: &str = "BILLING_ENCRYPTION_KEYS";
+const ENCRYPTION_KEYS_FILE: &str = "BILLING_ENCRYPTION_KEYS_FILE";
 const INSECURE: &str = "BILLING_INSECURE";
 const DATABASE_CONNECTIONS: &str = "BILLING_DATABASE_CONNECTIONS";
 
@@ -39,7 +41,7 @@ pub struct Config {
     pub missing: Vec<Missing>,
     /// The database, with its keys.
     pub store: StoreOptions,
-    /// The key file that was made for the embedded database, where one was made now.
+    /// The file of the keys, where they come from one.
     pub key_file: KeyFile,
     /// How to reach payout providers.
     pub providers: ProviderSettings,
@@ -89,7 +91,7 @@ impl Variables<'_> {
 pub enum KeyFile {
     /// From the environment.
     Unused,
-    /// From a file that was there.
+    /// From a file that was there, and is read again while the service runs.
     Found(std::path::PathBuf),
     /// From a file that was made now.
     Created(std::path::PathBuf),
@@ -107,6 +109,8 @@ pub struct ConfigError {
 pub enum Purpose {
     /// To listen and to write: everything, and a key file may be made.
     Serve,
+    /// To seal the database anew: no address is needed, and nothing is made.
+    Keys,
     /// To migrate or check the database: neither an address nor keys are needed, and nothing is made.
     Database,
 }
@@ -121,7 +125,7 @@ impl Config {
         let listen = listen_address(variable(LISTEN), &mut problems);
         let access = match purpose {
             Purpose::Serve => access::load(&variables, &mut problems),
-            Purpose::Database => Access::default(),
+            Purpose::Keys | Purpose::Database => Access::default(),
         };
         if let (Purpose::Serve, Some(listen)) = (purpose, listen) {
             access::check(&access, listen, insecure, &mut problems);
@@ -135,10 +139,10 @@ impl Config {
         let max_connections = connections(variable(DATABASE_CONNECTIONS), &mut problems);
         let tipalti = match purpose {
             Purpose::Serve => tipalti::load(&variables, insecure, &mut problems),
-            Purpose::Database => tipalti::TipaltiConfig::default(),
+            Purpose::Keys | Purpose::Database => tipalti::TipaltiConfig::default(),
         };
         // Keys last: a key file is made only when all else is right.
-        let keys = encryption_keys(variable(ENCRYPTION_KEYS), &url, purpose, &mut problems);
+        let keys = encryption_keys(&variables, &url, purpose, &mut problems);
         match (listen, keys) {
             (Some(listen), Some((keys, key_file))) if problems.is_empty() => {
                 let store = StoreOptions {
@@ -218,61 +222,50 @@ fn connections(text: Option<String>, problems: &mut Vec<String>) -> u32 {
 }
 
 fn encryption_keys(
-    text: Option<String>,
+    variables: &Variables<'_>,
     url: &str,
     purpose: Purpose,
     problems: &mut Vec<String>,
-) -> Option<(SealingKeys, KeyFile)> {
-    if let Some(text) = text {
-        return match SealingKeys::parse(&text) {
-            Ok(keys) => Some((keys, KeyFile::Unused)),
-            Err(problem) => {
-                problems.push(format!("{ENCRYPTION_KEYS}: {problem}"));
-                None
+) -> Option<(KeyRing, KeyFile)> {
+    let found = match (variables.get(ENCRYPTION_KEYS), variables.get(ENCRYPTION_KEYS_FILE)) {
+        (Some(_), Some(_)) => Err(format!(
+            "{ENCRYPTION_KEYS} and {ENCRYPTION_KEYS_FILE} are both set: set one of them"
+        )),
+        (Some(text), None) => SealingKeys::parse(&text)
+            .map(|keys| (KeyRing::fixed(keys), KeyFile::Unused))
+            .map_err(|problem| format!("{ENCRYPTION_KEYS}: {problem}")),
+        (None, Some(path)) => KeyRing::file(Path::new(&path))
+            .map(|keys| (keys, KeyFile::Found(path.into())))
+            .map_err(|problem| format!("{ENCRYPTION_KEYS_FILE}: {problem}")),
+        (None, None) if purpose == Purpose::Database => Ok((KeyRing::fixed(SealingKeys::none()), KeyFile::Unused)),
+        (None, None) => match (backend_of(url), sqlite_path(url)) {
+            (Some(Backend::Sqlite), Some(path)) if problems.is_empty() => {
+                let may_make = purpose == Purpose::Serve && !path.exists();
+                keys_from_file(&with_suffix(&path, ".keys"), may_make)
             }
-        };
-    }
-    if purpose == Purpose::Database {
-        return Some((SealingKeys::none(), KeyFile::Unused));
-    }
-    match (backend_of(url), sqlite_path(url)) {
-        (Some(Backend::Sqlite), Some(path)) if problems.is_empty() => {
-            match keys_from_file(&with_suffix(&path, ".keys"), path.exists()) {
-                Ok(found) => Some(found),
-                Err(problem) => {
-                    problems.push(problem);
-                    None
-                }
-            }
-        }
-        (Some(Backend::Sqlite), _) | (None, _) => None,
-        (Some(Backend::Postgres), _) => {
-            problems.push(format!(
-                "{ENCRYPTION_KEYS} is required with PostgreSQL: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
-            ));
-            None
-        }
-    }
+            (Some(Backend::Sqlite), _) | (None, _) => return None,
+            (Some(Backend::Postgres), _) => Err(format!(
+                "{ENCRYPTION_KEYS} is required with PostgreSQL, or {ENCRYPTION_KEYS_FILE}: id:base64 of 32 random bytes, such as k1:$(head -c 32 /dev/urandom | base64)"
+            )),
+        },
+    };
+    found.map_err(|problem| problems.push(problem)).ok()
 }
 
-/// The key file beside an embedded database: read, or made when there is neither it nor the database.
-fn keys_from_file(path: &Path, database_exists: bool) -> Result<(SealingKeys, KeyFile), String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let keys = SealingKeys::parse(text.trim()).map_err(|problem| format!("{}: {problem}", path.display()))?;
-            Ok((keys, KeyFile::Found(path.to_owned())))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !database_exists => {
-            let text = SealingKeys::generate("file-1")?;
-            write_private(path, &text).map_err(|error| format!("can't write {}: {error}", path.display()))?;
-            let keys = SealingKeys::parse(&text)?;
-            Ok((keys, KeyFile::Created(path.to_owned())))
-        }
-        Err(error) => Err(format!(
-            "can't read the key file {} ({error}): personal data in the database beside it can't be read without; restore it, or set {ENCRYPTION_KEYS}",
-            path.display()
-        )),
+/// The key file beside an embedded database: read, or made where there is neither it nor the database.
+fn keys_from_file(path: &Path, may_make: bool) -> Result<(KeyRing, KeyFile), String> {
+    if may_make && !path.exists() {
+        let text = SealingKeys::generate("file-1")?;
+        write_private(path, &text).map_err(|error| format!("can't write {}: {error}", path.display()))?;
+        return Ok((KeyRing::file(path)?, KeyFile::Created(path.to_owned())));
     }
+    if path.exists() {
+        return Ok((KeyRing::file(path)?, KeyFile::Found(path.to_owned())));
+    }
+    Err(format!(
+        "can't read the key file {}: personal data in the database beside it can't be read without; restore it, or set {ENCRYPTION_KEYS}",
+        path.display()
+    ))
 }
 
 /// Writes a new file that its owner alone can read, durably: what is sealed with a lost key is lost.
@@ -339,6 +332,25 @@ mod tests {
         assert!(load(&[KEYS, (LISTEN, "0.0.0.0:50051")]).is_err());
         assert!(load(&[KEYS, (LISTEN, "0.0.0.0:50051"), (INSECURE, "1")]).is_ok());
         assert!(load(&[KEYS, (LISTEN, "[::1]:50051")]).is_ok());
+    }
+
+    #[test]
+    fn keys_come_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let url = (DATABASE_URL, "postgres://h/d");
+        let file = (ENCRYPTION_KEYS_FILE, path.to_str().unwrap());
+        let refused = |variables: &[(&str, &str)]| load(variables).unwrap_err().to_string();
+        assert!(refused(&[url, file]).contains(ENCRYPTION_KEYS_FILE), "it is not there");
+        std::fs::write(&path, "zqkey").unwrap();
+        let problem = refused(&[url, file]);
+        assert!(
+            problem.contains(ENCRYPTION_KEYS_FILE) && !problem.contains("zqkey"),
+            "{problem}"
+        );
+        std::fs::write(&path, format!("{}\n", KEYS.1)).unwrap();
+        assert_eq!(load(&[url, file]).unwrap().key_file, KeyFile::Found(path.clone()));
+        assert!(refused(&[url, file, KEYS]).contains("both set"));
     }
 
     #[test]

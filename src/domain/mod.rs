@@ -5,6 +5,7 @@ pub mod bank_account;
 pub mod bic;
 pub mod billing_details;
 pub mod currency;
+pub mod destinations;
 pub mod email;
 pub mod entries;
 pub mod error;

@@ -172,6 +172,15 @@ pub struct PayeeState {
     pub event_time: Option<Timestamp>,
 }
 
+/// Other accounts that are paid to the same place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedWith {
+    /// The first of them in their order, at most [`MAX_SHARED_NAMED`](super::destinations::MAX_SHARED_NAMED).
+    pub account_ids: Vec<AccountId>,
+    /// How many there are, counted up to [`MAX_SHARED_COUNTED`](super::destinations::MAX_SHARED_COUNTED).
+    pub count: i32,
+}
+
 /// A payment method as it is shown to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownPaymentMethod {
@@ -190,6 +199,9 @@ pub struct ShownPaymentMethod {
     /// What its provider said of the payee, where a provider pays it.
     #[serde(default)]
     pub payee: Option<PayeeState>,
+    /// Who else is paid to the same place, where that is shown and somebody is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<SharedWith>,
     /// Changes with every change.
     pub etag: String,
     /// When it was created.
@@ -353,6 +365,7 @@ impl PaymentMethodRecord {
             is_default: self.is_default,
             details: self.details.shown(view, fields),
             payee: self.payee.clone(),
+            shared_with: None,
             etag: self.etag(),
             create_time: self.create_time,
             update_time: self.update_time,

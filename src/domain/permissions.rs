@@ -200,6 +200,17 @@ impl Identity {
             "the view VIEW_FULL needs the permission to see details unmasked: ask for VIEW_MASKED, or the operator for it",
         ))
     }
+
+    /// Refuses to tell whose details are the same: who may write details and asked that could find out whose they are by trying.
+    pub fn check_shared(&self) -> Result<()> {
+        if self.permissions.may_unmask {
+            return Ok(());
+        }
+        Err(Error::refused(
+            Reason::PermissionDenied,
+            "shared_only needs the permission to see details unmasked: leave it out, or ask the operator for it",
+        ))
+    }
 }
 
 /// Refuses names that could be taken for another's, or for the service's own in histories.
@@ -331,12 +342,14 @@ mod tests {
         let all = with(&Role::ALL);
         assert!(all.check_view(View::Masked).is_ok());
         assert!(all.check_view(View::Full).is_err());
+        assert!(all.check_shared().is_err());
         let permissions = Permissions {
             roles: Vec::new(),
             may_unmask: true,
         };
         let other = Identity::new("somebody", permissions).unwrap();
         assert!(other.check_view(View::Full).is_ok());
+        assert!(other.check_shared().is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use sea_orm::{ActiveModelTrait as _, ConnectionTrait, EntityTrait as _, FromQuer
 use uuid::Uuid;
 
 use super::entity::{billing_details, billing_details_versions};
+use super::rotation::{KeyPart, SealedTable};
 use super::rows::Rows;
 use super::sealing::{Sealed, SealingKeys};
 use super::{Reader, Session, Tx, from_db, time};
@@ -19,6 +20,13 @@ const VERSIONS: &str = "billing_details_versions";
 /// How long a version that was superseded is kept at least, for settle runs that began before: an hour. Far longer than a run
 /// takes, however many accounts it has.
 const KEPT_WHEN_SUPERSEDED_MICROS: i64 = 3_600_000_000;
+
+/// The versions, for the rotation of the encryption keys.
+pub(super) const SEALED: SealedTable = SealedTable {
+    name: VERSIONS,
+    key: &[("id", KeyPart::UUID)],
+    row_id: |parts| parts.join("\0"),
+};
 
 const SELECT: &str = "SELECT d.account_id, d.version_id, d.create_time, d.update_time, v.key_id, v.sealed \
     FROM billing_details d JOIN billing_details_versions v ON v.id = d.version_id";

@@ -15,8 +15,10 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbErr};
 
-use super::sealing::SealingKeys;
-use super::{Backend, Inner, Store, billing_details, payment_methods};
+use super::hashing::HashKeys;
+use super::keys::{KeyRing, lacking};
+use super::{Backend, Inner, Isolation, Store, billing_details, hashing, payment_methods, rotation};
+use crate::domain::error::Error;
 
 /// How to open a database.
 #[derive(Debug, Clone)]
@@ -24,7 +26,7 @@ pub struct StoreOptions {
     /// `sqlite://path/to/file.db` or `postgres://...`.
     pub url: String,
     /// The keys of sealed values.
-    pub keys: SealingKeys,
+    pub keys: KeyRing,
     /// Connections at most: all of them on PostgreSQL, the reading ones on SQLite.
     pub max_connections: u32,
     /// How long a call waits for a free connection before it is answered `UNAVAILABLE`.
@@ -80,29 +82,78 @@ impl Store {
                 Migrator::up(&write, None).await.map_err(failed)?;
                 let read = connect_sqlite(&path, options.max_connections, &options, Access::Read).await?;
                 Self::assemble(Backend::Sqlite, write, read, options.keys, Some(lock))
-                    .with_checked_keys()
+                    .with_keys()
                     .await
             }
             Backend::Postgres => {
                 let pool = connect_postgres(&options, options.max_connections).await?;
                 check_migrated(&pool).await?;
                 Self::assemble(Backend::Postgres, pool.clone(), pool, options.keys, None)
-                    .with_checked_keys()
+                    .with_keys()
                     .await
             }
         }
     }
 
-    /// Refuses keys that do not open what is stored, before a caller meets that as an internal error.
-    async fn with_checked_keys(self) -> Result<Self, ConnectError> {
+    /// Refuses keys that do not open what is stored, before a caller meets that as an internal error; and reads the hash keys,
+    /// which are made where there are none.
+    async fn with_keys(self) -> Result<Self, ConnectError> {
+        let misfit = |error| ConnectError::Failed(format!("the encryption keys do not fit the database: {error}"));
+        let in_use = rotation::keys_in_use(&self.reader()).await;
+        let in_use = in_use.map_err(|error| misfit(error.to_string()))?;
+        if let Some(problem) = lacking(&self.keys(), in_use) {
+            return Err(misfit(problem));
+        }
+        self.read_newest().await.map_err(|error| misfit(error.to_string()))?;
+        self.with_hash_keys().await.map_err(|error| misfit(error.to_string()))
+    }
+
+    async fn read_newest(&self) -> Result<(), Error> {
         let reader = self.reader();
-        let checked = match billing_details::check_keys(&reader).await {
-            Ok(()) => payment_methods::check_keys(&reader).await,
-            Err(error) => Err(error),
-        };
-        checked
-            .map_err(|error| ConnectError::Failed(format!("the encryption keys do not fit the database: {error}")))?;
+        billing_details::check_keys(&reader).await?;
+        payment_methods::check_keys(&reader).await
+    }
+
+    async fn with_hash_keys(mut self) -> Result<Self, Error> {
+        if hashing::is_empty(&self.reader()).await? {
+            self.keep_hash_keys().await?;
+        }
+        let hashes = hashing::load(&self.reader()).await?;
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.hashes = hashes;
+        }
         Ok(self)
+    }
+
+    /// Keeps those hash keys that are in use and not kept yet.
+    pub(crate) async fn keep_hash_keys(&self) -> Result<(), Error> {
+        let tx = self.begin(Isolation::ReadCommitted).await?;
+        match hashing::keep(&tx).await {
+            Ok(()) => tx.commit().await,
+            Err(error) => {
+                tx.rollback().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a database to seal it anew beside a process that serves from it. Nothing is created or migrated, and an embedded
+    /// file is not locked: SQLite itself lets one transaction write at a time.
+    pub async fn open_beside(options: StoreOptions) -> Result<Self, ConnectError> {
+        let store = match backend_of(&options.url).ok_or(ConnectError::UnknownUrl)? {
+            Backend::Sqlite => {
+                let path = existing_sqlite(&options.url)?;
+                let write = connect_sqlite(&path, 1, &options, Access::Write).await?;
+                let read = connect_sqlite(&path, 1, &options, Access::Read).await?;
+                Self::assemble(Backend::Sqlite, write, read, options.keys, None)
+            }
+            Backend::Postgres => {
+                let pool = connect_postgres(&options, 2).await?;
+                Self::assemble(Backend::Postgres, pool.clone(), pool, options.keys, None)
+            }
+        };
+        check_migrated(&store.inner.read).await?;
+        Ok(store)
     }
 
     /// Opens a database to read it beside a process that serves from it. Nothing is created, migrated or locked.
@@ -110,10 +161,7 @@ impl Store {
         let backend = backend_of(&options.url).ok_or(ConnectError::UnknownUrl)?;
         let pool = match backend {
             Backend::Sqlite => {
-                let path = sqlite_path(&options.url).ok_or(ConnectError::UnknownUrl)?;
-                if !path.exists() {
-                    return Err(ConnectError::Failed(format!("there is no file {}", path.display())));
-                }
+                let path = existing_sqlite(&options.url)?;
                 connect_sqlite(&path, 2, &options, Access::Read).await?
             }
             Backend::Postgres => connect_postgres(&options, 2).await?,
@@ -126,7 +174,7 @@ impl Store {
         backend: Backend,
         write: DatabaseConnection,
         read: DatabaseConnection,
-        keys: SealingKeys,
+        keys: KeyRing,
         lock: Option<File>,
     ) -> Self {
         Self {
@@ -135,10 +183,19 @@ impl Store {
                 read,
                 backend,
                 keys,
+                hashes: HashKeys::none(),
                 _lock: lock,
             }),
         }
     }
+}
+
+fn existing_sqlite(url: &str) -> Result<PathBuf, ConnectError> {
+    let path = sqlite_path(url).ok_or(ConnectError::UnknownUrl)?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(ConnectError::Failed(format!("there is no file {}", path.display())))
 }
 
 /// Brings a database's schema up to this version, under a lock that one process at a time can hold: a second one waits and

@@ -8,9 +8,12 @@ pub(crate) mod accruals;
 pub(crate) mod billing_details;
 pub(crate) mod conditions;
 mod connect;
+pub(crate) mod destinations;
 pub(crate) mod entity;
 pub(crate) mod entries;
 mod failure;
+pub mod hashing;
+pub mod keys;
 pub(crate) mod open_balances;
 pub(crate) mod payees;
 pub(crate) mod payment_method_types;
@@ -20,6 +23,7 @@ pub(crate) mod payout_holds;
 pub(crate) mod payouts;
 pub(crate) mod provider_events;
 pub(crate) mod request_ids;
+pub mod rotation;
 pub(crate) mod rows;
 pub mod sealing;
 pub(crate) mod settlements;
@@ -37,6 +41,8 @@ use sea_orm::{
 pub use self::connect::{ConnectError, MigrateError, StoreOptions, migrate};
 pub(crate) use self::connect::{backend_of, sqlite_path, with_suffix};
 pub(crate) use self::failure::from_db;
+use self::hashing::HashKeys;
+use self::keys::KeyRing;
 use self::sealing::SealingKeys;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Timestamp;
@@ -69,7 +75,8 @@ struct Inner {
     write: DatabaseConnection,
     read: DatabaseConnection,
     backend: Backend,
-    keys: SealingKeys,
+    keys: KeyRing,
+    hashes: HashKeys,
     /// Held as long as the store is open: one process at a time writes to an embedded file.
     _lock: Option<std::fs::File>,
 }
@@ -79,6 +86,7 @@ pub struct Session<C> {
     pub(crate) connection: C,
     pub(crate) backend: Backend,
     pub(crate) keys: SealingKeys,
+    pub(crate) hashes: HashKeys,
 }
 
 /// A write transaction.
@@ -93,10 +101,16 @@ impl Store {
         self.inner.backend
     }
 
-    /// The keys of its sealed values, which also sign page tokens.
+    /// The keys of its sealed values, as they are now.
     #[must_use]
-    pub fn keys(&self) -> &SealingKeys {
-        &self.inner.keys
+    pub fn keys(&self) -> SealingKeys {
+        self.inner.keys.current()
+    }
+
+    /// The keys of its keyed hashes, which also sign page tokens.
+    #[must_use]
+    pub fn hash_keys(&self) -> &HashKeys {
+        &self.inner.hashes
     }
 
     /// For reads outside a transaction.
@@ -158,7 +172,8 @@ impl Store {
         Session {
             connection,
             backend: self.inner.backend,
-            keys: self.inner.keys.clone(),
+            keys: self.inner.keys.current(),
+            hashes: self.inner.hashes.clone(),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
+use super::hashing::KeyedHash;
 use super::rows::Rows;
-use super::sealing::KeyedHash;
 use super::{Session, Tx, payment_methods, time};
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::new_id;
@@ -112,7 +112,7 @@ pub(crate) async fn find_or_insert_many(
 ) -> Result<Vec<Uuid>> {
     let mut hashes = Vec::with_capacity(payee_ids.len());
     for payee_id in payee_ids {
-        hashes.push(tx.keys.keyed_hashes(PURPOSE, payee_id.as_str().as_bytes())?);
+        hashes.push(tx.hashes.keyed_hashes(PURPOSE, payee_id.as_str().as_bytes())?);
     }
     let mut known = find(tx, provider, &hashes).await?;
     let mut missing: BTreeMap<HashKey, Uuid> = BTreeMap::new();
@@ -126,7 +126,7 @@ pub(crate) async fn find_or_insert_many(
             continue;
         }
         // The first key writes.
-        let key = keys().next().ok_or_else(|| Error::internal("no encryption key"))?;
+        let key = keys().next().ok_or_else(|| Error::internal("no hash key"))?;
         let id = new_id();
         known.insert(key.clone(), id);
         missing.insert(key, id);

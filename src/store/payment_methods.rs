@@ -9,9 +9,10 @@ use sea_orm::{ActiveModelTrait as _, ConnectionTrait, EntityTrait as _, FromQuer
 use uuid::Uuid;
 
 use super::entity::{payment_method_versions, payment_methods};
+use super::rotation::{KeyPart, SealedTable};
 use super::rows::Rows;
 use super::sealing::{Sealed, SealingKeys};
-use super::{Reader, Session, Tx, from_db, payees, time};
+use super::{Reader, Session, Tx, destinations, from_db, payees, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
@@ -20,6 +21,13 @@ use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
 
 const VERSIONS: &str = "payment_method_versions";
+
+/// The versions, for the rotation of the encryption keys.
+pub(super) const SEALED: SealedTable = SealedTable {
+    name: VERSIONS,
+    key: &[("id", KeyPart::UUID)],
+    row_id: |parts| parts.join("\0"),
+};
 
 const SELECT: &str = "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, \
     m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
@@ -116,10 +124,12 @@ pub(crate) async fn list_many_for_update(tx: &Tx, account_ids: &[&AccountId]) ->
     rows.into_iter().map(|row| open(&tx.keys, row)).collect()
 }
 
-/// The methods after a key, by account id and id; those of one account where it is given.
+/// The methods after a key, by account id and id; those of one account where it is given, and those alone that are paid to where
+/// another account is paid to as well, where that is asked for.
 pub(crate) async fn list<C: ConnectionTrait>(
     session: &Session<C>,
     account_id: Option<&AccountId>,
+    shared_only: bool,
     after: Option<&(AccountId, Uuid)>,
     limit: u64,
 ) -> Result<Vec<PaymentMethodRecord>> {
@@ -137,7 +147,8 @@ pub(crate) async fn list<C: ConnectionTrait>(
             ],
         ),
     };
-    let sql = format!("{SELECT} WHERE {condition} ORDER BY m.account_id, m.id LIMIT {limit}");
+    let shared = if shared_only { destinations::IS_SHARED } else { "TRUE" };
+    let sql = format!("{SELECT} WHERE {condition} AND {shared} ORDER BY m.account_id, m.id LIMIT {limit}");
     let rows: Vec<Row> = session.fetch_all(&sql, values).await?;
     rows.into_iter().map(|row| open(&session.keys, row)).collect()
 }
@@ -176,6 +187,8 @@ pub(crate) async fn insert(
         version_id: Set(record.version_id),
         payee_id: Set(payee_id),
         payee_version_id: Set(payee_id.and(Some(record.version_id))),
+        destination_hash: Set(destinations::hash_of(tx, &record.details)?),
+        destination_version_id: Set(Some(record.version_id)),
         revision: Set(record.revision),
         create_time: Set(now.as_micros()),
         update_time: Set(now.as_micros()),
@@ -213,6 +226,8 @@ pub(crate) async fn update(
         version_id: Set(record.version_id),
         payee_id: Set(payee_id),
         payee_version_id: Set(payee_id.and(Some(record.version_id))),
+        destination_hash: Set(destinations::hash_of(tx, &record.details)?),
+        destination_version_id: Set(Some(record.version_id)),
         revision: Set(record.revision),
         update_time: Set(record.update_time.as_micros()),
         ..Default::default()
@@ -316,7 +331,7 @@ async fn insert_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uui
         return Ok(());
     }
     let records = || writes.iter().map(|write| &write.record);
-    let rows = changing(writes, payees)
+    let rows = changing(tx, writes, payees)?
         .text("account_id", records().map(|record| record.account_id.as_str()))
         .text("currency_code", records().map(|record| record.currency.code()))
         .text("type_id", records().map(|record| record.type_id.as_str()));
@@ -325,10 +340,12 @@ async fn insert_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uui
     values.insert(1, Uuid::nil().into());
     let sql = format!(
         "INSERT INTO payment_methods (id, account_id, currency_code, type_id, is_default, version_id, payee_id, \
-             payee_version_id, revision, create_time, update_time) \
+             payee_version_id, destination_hash, destination_version_id, revision, create_time, update_time) \
          SELECT input.id, input.account_id, input.currency_code, input.type_id, input.is_default, input.version_id, \
-             NULLIF(input.payee_id, $2), CASE WHEN input.payee_id <> $2 THEN input.version_id END, input.revision, $1, $1 \
-         FROM {source} ORDER BY input.position"
+             NULLIF(input.payee_id, $2), CASE WHEN input.payee_id <> $2 THEN input.version_id END, {}, input.version_id, \
+             input.revision, $1, $1 \
+         FROM {source} ORDER BY input.position",
+        destinations::none_if_empty("input.destination_hash")
     );
     tx.execute(&sql, values).await?;
     Ok(())
@@ -338,24 +355,26 @@ async fn update_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uui
     if writes.is_empty() {
         return Ok(());
     }
-    let (source, mut values) = changing(writes, payees).source(tx.backend, 3);
+    let (source, mut values) = changing(tx, writes, payees)?.source(tx.backend, 3);
     values.insert(0, now.as_micros().into());
     values.insert(1, Uuid::nil().into());
     let sql = format!(
         "UPDATE payment_methods SET is_default = input.is_default, version_id = input.version_id, \
              payee_id = NULLIF(input.payee_id, $2), \
              payee_version_id = CASE WHEN input.payee_id <> $2 THEN input.version_id END, \
+             destination_hash = {}, destination_version_id = input.version_id, \
              revision = input.revision, update_time = $1 \
-         FROM {source} WHERE payment_methods.id = input.id"
+         FROM {source} WHERE payment_methods.id = input.id",
+        destinations::none_if_empty("input.destination_hash")
     );
     tx.execute(&sql, values).await?;
     Ok(())
 }
 
-/// What of methods can change; a payee of zeros stands for none.
-fn changing(writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>) -> Rows {
+/// What of methods can change; a payee of zeros and an empty hash stand for none.
+fn changing(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>) -> Result<Rows> {
     let records = || writes.iter().map(|write| &write.record);
-    Rows::new()
+    let rows = Rows::new()
         .uuid("id", records().map(|record| record.id))
         .bool("is_default", records().map(|record| record.is_default))
         .uuid("version_id", records().map(|record| record.version_id))
@@ -363,7 +382,9 @@ fn changing(writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>) -> Rows {
             "payee_id",
             records().map(|record| payees.get(&record.id).copied().unwrap_or_default()),
         )
-        .bigint("revision", records().map(|record| record.revision))
+        .bytes("destination_hash", destinations::hashes_of(tx, records())?)
+        .bigint("revision", records().map(|record| record.revision));
+    Ok(rows)
 }
 
 /// The payee that a method is paid to, where a provider pays it. A new one is asked for at once.

@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
 use super::conditions::Conditions;
+use super::rotation::{KeyPart, SealedTable};
 use super::rows::Rows;
 use super::sealing::Sealed;
 use super::{Session, Tx, time};
@@ -15,6 +16,16 @@ use crate::domain::payouts::{ListedEvent, ListedWord, WordOutcome};
 use crate::domain::time::Timestamp;
 
 const TABLE: &str = "provider_events";
+
+/// The table, for the rotation of the encryption keys.
+pub(super) const SEALED: SealedTable = SealedTable {
+    name: TABLE,
+    key: &[("event_id", KeyPart::TEXT), ("provider", KeyPart::TEXT)],
+    row_id: |parts| match parts {
+        [event_id, provider] => row_id(provider, event_id),
+        _ => String::new(),
+    },
+};
 /// Words of one event that are listed.
 const MAX_LISTED_WORDS: i32 = 100;
 

@@ -5,12 +5,29 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::sealing::{KeyedHash, Sealed};
+use super::hashing::KeyedHash;
+use super::rotation::{KeyPart, SealedTable};
+use super::sealing::Sealed;
 use super::{Reader, Session, Tx};
 use crate::domain::error::{Error, Reason, Result};
 use crate::domain::time::Timestamp;
 
 const TABLE: &str = "request_ids";
+
+/// The table, for the rotation of the encryption keys.
+pub(super) const SEALED: SealedTable = SealedTable {
+    name: TABLE,
+    key: &[
+        ("request_id", KeyPart::UUID),
+        ("caller", KeyPart::TEXT),
+        ("method", KeyPart::TEXT),
+        ("part", KeyPart::BIGINT),
+    ],
+    row_id: |parts| match parts {
+        [request_id, caller, method, part] => row_id(caller, method, request_id, part),
+        _ => String::new(),
+    },
+};
 
 /// One call, or one chunk of it, as it is remembered.
 #[derive(Debug, Clone)]
@@ -31,18 +48,27 @@ struct Row {
 
 impl RequestKey {
     fn row_id(&self) -> String {
-        format!("{}\0{}\0{}\0{}", self.caller, self.method, self.request_id, self.part)
+        row_id(
+            &self.caller,
+            self.method,
+            &self.request_id.to_string(),
+            &self.part.to_string(),
+        )
     }
+}
+
+fn row_id(caller: &str, method: &str, request_id: &str, part: &str) -> String {
+    format!("{caller}\0{method}\0{request_id}\0{part}")
 }
 
 /// Takes the request id for this transaction, or answers what it was answered before. A concurrent call with the same id
 /// waits here until the first one has ended.
 pub(crate) async fn claim<T: DeserializeOwned>(tx: &Tx, key: &RequestKey, content: &[u8]) -> Result<Option<T>> {
-    let hash = tx.keys.keyed_hash(TABLE, content)?;
+    let hash = tx.hashes.keyed_hash(TABLE, content)?;
     let claimed = tx
         .execute(
-            "INSERT INTO request_ids (caller, method, request_id, part, hash_key_id, content_hash, create_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (caller, method, request_id, part) DO NOTHING",
+            "INSERT INTO request_ids (caller, method, request_id, part, hash_key_id, content_hash, key_id, create_time) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (caller, method, request_id, part) DO NOTHING",
             vec![
                 key.caller.clone().into(),
                 key.method.into(),
@@ -50,6 +76,8 @@ pub(crate) async fn claim<T: DeserializeOwned>(tx: &Tx, key: &RequestKey, conten
                 key.part.into(),
                 hash.key_id.into(),
                 hash.bytes.into(),
+                // That of the answer to come: so that this update changes no column that an index has.
+                tx.keys.writing_id().into(),
                 Timestamp::now().as_micros().into(),
             ],
         )
@@ -92,7 +120,7 @@ async fn find<C: sea_orm::ConnectionTrait, T: DeserializeOwned>(
         key_id: row.hash_key_id,
         bytes: row.content_hash,
     };
-    if !session.keys.matches(TABLE, content, &hash)? {
+    if !session.hashes.matches(TABLE, content, &hash)? {
         return Err(Error::refused_field(
             Reason::RequestIdReused,
             "request_id",

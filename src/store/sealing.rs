@@ -1,8 +1,8 @@
-//! Seals personal data before it is stored, and makes the keyed hashes and page-token signatures.
+//! Seals personal data before it is stored.
 //!
 //! XChaCha20-Poly1305 with a random 192-bit nonce a value. The associated data is the table, the row's id and the key's id, so
-//! a value that is copied to another row does not open. Keys come as `id:base64 of 32 bytes`; the first one writes, all of
-//! them read.
+//! a value that is copied to another row does not open. Keys come as `id:base64 of 32 bytes`, with commas or line breaks between
+//! them; the first one writes, all of them read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use hmac::{Hmac, Mac as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::domain::error::{Error, Result};
@@ -33,8 +32,11 @@ pub struct SealingKeys {
 struct Key {
     id: String,
     cipher: XChaCha20Poly1305,
-    mac_secret: Zeroizing<[u8; KEY_BYTES]>,
+    hash_secret: Secret,
 }
+
+/// The bytes of a key; wiped when dropped.
+pub(super) type Secret = Zeroizing<[u8; KEY_BYTES]>;
 
 /// A sealed value, as stored.
 #[derive(Clone)]
@@ -45,25 +47,20 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
 }
 
-/// A keyed hash: equal for equal content, and useless without the key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyedHash {
-    /// Id of the key that made it.
-    pub key_id: String,
-    /// 32 bytes.
-    pub bytes: Vec<u8>,
-}
-
 impl SealingKeys {
-    /// Reads `id:base64,id:base64,...`. The message of an error never holds a key.
+    /// Reads `id:base64,id:base64,...`, also in several lines. The message of an error never holds a key.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut keys: Vec<Key> = Vec::new();
-        for (position, part) in text.split(',').map(str::trim).enumerate() {
+        let lines = text.trim().lines().filter(|line| !line.trim().is_empty());
+        for (position, part) in lines.flat_map(|line| line.split(',')).map(str::trim).enumerate() {
             let key = Key::parse(part).map_err(|problem| format!("key {}: {problem}", position + 1))?;
             if keys.iter().any(|other| other.id == key.id) {
                 return Err(format!("key {}: its id stands twice", position + 1));
             }
             keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err("there is no key: write an id, a colon and base64 of 32 bytes".to_owned());
         }
         Ok(Self { keys: Arc::new(keys) })
     }
@@ -85,14 +82,18 @@ impl SealingKeys {
 
     /// Seals the JSON form of a value for one row of one table.
     pub fn seal<T: Serialize>(&self, table: &str, row_id: &str, value: &T) -> Result<Sealed> {
-        let key = self.first()?;
         let plain =
             Zeroizing::new(serde_json::to_vec(value).map_err(|error| Error::internal(format!("seal: {error}")))?);
+        self.seal_bytes(table, row_id, &plain)
+    }
+
+    fn seal_bytes(&self, table: &str, row_id: &str, plain: &[u8]) -> Result<Sealed> {
+        let key = self.first()?;
         let mut nonce = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
         let associated = associated_data(table, row_id, &key.id);
         let payload = Payload {
-            msg: &plain,
+            msg: plain,
             aad: &associated,
         };
         let cipher_text = key
@@ -109,6 +110,11 @@ impl SealingKeys {
 
     /// Opens what [`SealingKeys::seal`] made for the same row. Fails when the key is missing or the value is another row's.
     pub fn open<T: DeserializeOwned>(&self, table: &str, row_id: &str, sealed: &Sealed) -> Result<T> {
+        let plain = self.open_bytes(table, row_id, sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| Error::internal(format!("a sealed value of {table} can't be read")))
+    }
+
+    fn open_bytes(&self, table: &str, row_id: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>> {
         let key = self.by_id(&sealed.key_id)?;
         let (nonce, cipher_text) = sealed
             .bytes
@@ -119,50 +125,49 @@ impl SealingKeys {
             msg: cipher_text,
             aad: &associated,
         };
-        let plain = key
-            .cipher
+        key.cipher
             .decrypt(&XNonce::from(*nonce), payload)
             .map(Zeroizing::new)
-            .map_err(|_| Error::internal(format!("a sealed value of {table} does not open with key {}", key.id)))?;
-        serde_json::from_slice(&plain).map_err(|_| Error::internal(format!("a sealed value of {table} can't be read")))
+            .map_err(|_| Error::internal(format!("a sealed value of {table} does not open with key {}", key.id)))
     }
 
-    /// Keyed hash of a content for one purpose, with the writing key.
-    pub fn keyed_hash(&self, purpose: &str, content: &[u8]) -> Result<KeyedHash> {
-        let key = self.first()?;
-        Ok(KeyedHash {
-            key_id: key.id.clone(),
-            bytes: key.mac(purpose, content)?,
-        })
+    /// Seals with the writing key what another key sealed for the same row.
+    pub(super) fn reseal(&self, table: &str, row_id: &str, sealed: &Sealed) -> Result<Sealed> {
+        let plain: Zeroizing<Vec<u8>> = self.open_bytes(table, row_id, sealed)?;
+        self.seal_bytes(table, row_id, &plain)
     }
 
-    /// Keyed hashes of a content for one purpose with each of the keys, the writing one first: to find one that is stored.
-    pub fn keyed_hashes(&self, purpose: &str, content: &[u8]) -> Result<Vec<KeyedHash>> {
-        let hash = |key: &Key| {
-            Ok(KeyedHash {
-                key_id: key.id.clone(),
-                bytes: key.mac(purpose, content)?,
-            })
+    /// Id of the key that writes; none where there is no key.
+    #[must_use]
+    pub fn writing_id(&self) -> Option<&str> {
+        self.keys.first().map(|key| key.id.as_str())
+    }
+
+    /// Ids of all keys, the writing one first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
+    }
+
+    /// Whether there is a key of this id.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.ids().any(|known| known == id)
+    }
+
+    /// The id of a key that is another one in `other`.
+    #[must_use]
+    pub fn contradiction(&self, other: &Self) -> Option<&str> {
+        let differs = |key: &&Key| {
+            let same_id = other.keys.iter().find(|known| known.id == key.id);
+            // Of one secret both are derived, so that one tells for both.
+            same_id.is_some_and(|known| known.hash_secret != key.hash_secret)
         };
-        self.keys.iter().map(hash).collect()
+        self.keys.iter().find(differs).map(|key| key.id.as_str())
     }
 
-    /// Whether a stored keyed hash is that of a content.
-    pub fn matches(&self, purpose: &str, content: &[u8], hash: &KeyedHash) -> Result<bool> {
-        let key = self.by_id(&hash.key_id)?;
-        Ok(constant_time_eq(&key.mac(purpose, content)?, &hash.bytes))
-    }
-
-    /// Whether `signature` is the beginning (at least 16 bytes) of the content's keyed hash by any of the keys.
-    pub fn signed_by_any(&self, purpose: &str, content: &[u8], signature: &[u8]) -> Result<bool> {
-        for key in self.keys.iter() {
-            let mac = key.mac(purpose, content)?;
-            let beginning = mac.get(..signature.len().max(16)).unwrap_or_default();
-            if constant_time_eq(beginning, signature) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// The secrets that keyed hashes were made with before hash keys were kept, by the keys' ids.
+    pub(super) fn hash_secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.keys.iter().map(|key| (key.id.as_str(), &key.hash_secret))
     }
 
     fn first(&self) -> Result<&Key> {
@@ -170,11 +175,10 @@ impl SealingKeys {
     }
 
     fn by_id(&self, id: &str) -> Result<&Key> {
-        self.keys.iter().find(|key| key.id == id).ok_or_else(|| {
-            Error::internal(format!(
-                "no encryption key with id {id}: BILLING_ENCRYPTION_KEYS lacks it"
-            ))
-        })
+        self.keys
+            .iter()
+            .find(|key| key.id == id)
+            .ok_or_else(|| Error::internal(format!("no encryption key with id {id}: the encryption keys lack it")))
     }
 }
 
@@ -194,23 +198,14 @@ impl Key {
                 .try_into()
                 .map_err(|_| "must be base64 of exactly 32 bytes")?,
         );
-        // Two secrets from one, so that a signature never says anything about the cipher's key.
+        // Two secrets from one, so that a hash never says anything about the cipher's key.
         let cipher_secret = derive(&secret, "seal").ok_or("can't be used")?;
-        let mac_secret = derive(&secret, "mac").ok_or("can't be used")?;
+        let hash_secret = derive(&secret, "mac").ok_or("can't be used")?;
         Ok(Self {
             id: id.to_owned(),
             cipher: XChaCha20Poly1305::new((&*cipher_secret).into()),
-            mac_secret,
+            hash_secret,
         })
-    }
-
-    fn mac(&self, purpose: &str, content: &[u8]) -> Result<Vec<u8>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.mac_secret.as_ref())
-            .map_err(|_| Error::internal("the key has a wrong length"))?;
-        mac.update(purpose.as_bytes());
-        mac.update(&[0]);
-        mac.update(content);
-        Ok(mac.finalize().into_bytes().to_vec())
     }
 }
 
@@ -221,7 +216,7 @@ impl fmt::Debug for SealingKeys {
     }
 }
 
-fn derive(secret: &[u8; KEY_BYTES], purpose: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+fn derive(secret: &[u8; KEY_BYTES], purpose: &str) -> Option<Secret> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(b"affiliate-billing ");
     mac.update(purpose.as_bytes());
@@ -230,10 +225,6 @@ fn derive(secret: &[u8; KEY_BYTES], purpose: &str) -> Option<Zeroizing<[u8; KEY_
 
 fn associated_data(table: &str, row_id: &str, key_id: &str) -> Vec<u8> {
     format!("{table}\0{row_id}\0{key_id}").into_bytes()
-}
-
-fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
-    left.ct_eq(right).into()
 }
 
 #[cfg(test)]
@@ -271,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_may_stand_in_lines() {
+        for text in [
+            format!("{TWO}\n{ONE}\n"),
+            format!("\n{TWO}\r\n\n {ONE} \n"),
+            format!("{TWO},{ONE}"),
+        ] {
+            assert_eq!(format!("{:?}", keys(&text)), "SealingKeys(two, one)");
+        }
+    }
+
+    #[test]
+    fn another_key_of_the_same_id_contradicts() {
+        let both = keys(&format!("{TWO},{ONE}"));
+        assert_eq!(both.contradiction(&keys(ONE)), None);
+        assert_eq!(both.contradiction(&keys(&TWO.replace("two", "one"))), Some("one"));
+    }
+
+    #[test]
     fn malformed_keys_are_refused_without_showing_them() {
         for text in [
             "",
@@ -280,6 +289,9 @@ mod tests {
             "one:AAAA",
             "o ne:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             &format!("{ONE},{ONE}"),
+            &format!("{ONE},"),
+            &format!("{ONE}\n{ONE}"),
+            "\n\n",
         ] {
             let problem = SealingKeys::parse(text).unwrap_err();
             assert!(!problem.contains("AAAA"), "{problem}");

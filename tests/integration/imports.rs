@@ -738,6 +738,9 @@ fn method_content(method: &PaymentMethod) -> PaymentMethod {
         account_id: String::new(),
         create_time: None,
         update_time: None,
+        // Each sees the other.
+        shared_with_account_ids: Vec::new(),
+        shared_with_account_count: 0,
         ..method.clone()
     };
     match &mut content.details {

@@ -18,6 +18,7 @@ mod entries;
 mod errors;
 mod flow;
 mod imports;
+mod key_rotation;
 mod model;
 mod open_balances;
 mod payment_methods;
@@ -26,9 +27,11 @@ mod process;
 mod races;
 mod reading;
 mod request_ids;
+mod sealed_values;
 mod security;
 mod server;
 mod settle;
+mod shared_destinations;
 mod status;
 mod tipalti;
 mod tipalti_faults;
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             errors::scenarios(),
             flow::scenarios(),
             imports::scenarios(),
+            key_rotation::scenarios(),
             model::scenarios(),
             open_balances::scenarios(),
             payment_methods::scenarios(),
@@ -80,8 +84,10 @@ fn main() -> ExitCode {
             reading::scenarios(),
             request_ids::scenarios(),
             security::scenarios(),
+            sealed_values::scenarios(),
             server::scenarios(),
             settle::scenarios(),
+            shared_destinations::scenarios(),
             status::scenarios(),
             tipalti::scenarios(),
             tipalti_faults::scenarios(),

@@ -208,7 +208,15 @@ pub(crate) fn list(
     let account_id = convert::optional("account_id", &request.account_id, AccountId::parse, &mut violations);
     let view = view(caller, request.view, &mut violations)?;
     let page = convert::page(request.page_size, request.page_token, &mut violations);
-    let request = view.map(|view| (PaymentMethodFilter { account_id }, view, page));
+    let shared_only = request.shared_only;
+    if shared_only {
+        caller.check_shared()?;
+    }
+    let filter = PaymentMethodFilter {
+        account_id,
+        shared_only,
+    };
+    let request = view.map(|view| (filter, view, page));
     violations.finish(request)
 }
 
@@ -366,6 +374,10 @@ impl From<ShownPaymentMethod> for proto::PaymentMethod {
         if let Some(payee) = method.payee {
             with_payee(&mut details, payee);
         }
+        let (shared_with, shared_count) = method
+            .shared_with
+            .map(|shared| (shared.account_ids, shared.count))
+            .unwrap_or_default();
         Self {
             id: method.id.to_string(),
             account_id: method.account_id.to_string(),
@@ -376,6 +388,8 @@ impl From<ShownPaymentMethod> for proto::PaymentMethod {
             etag: method.etag,
             create_time: Some(method.create_time.into()),
             update_time: Some(method.update_time.into()),
+            shared_with_account_ids: shared_with.iter().map(AccountId::to_string).collect(),
+            shared_with_account_count: shared_count,
         }
     }
 }

@@ -11,6 +11,7 @@ use affiliate_billing::proto::billing_details_service_client::BillingDetailsServ
 use affiliate_billing::proto::payment_methods_service_client::PaymentMethodsServiceClient;
 use affiliate_billing::proto::settlements_service_client::SettlementsServiceClient;
 use affiliate_billing::server;
+use affiliate_billing::store::keys::KeyRing;
 use affiliate_billing::store::sealing::SealingKeys;
 use affiliate_billing::store::{self, Store, StoreOptions};
 use tokio::net::TcpListener;
@@ -193,7 +194,7 @@ pub(crate) async fn migrate(url: &str) -> Result<(), String> {
 fn options(url: &str) -> StoreOptions {
     StoreOptions {
         url: url.to_owned(),
-        keys: SealingKeys::parse(KEYS).unwrap(),
+        keys: KeyRing::fixed(SealingKeys::parse(KEYS).unwrap()),
         max_connections: 8,
         acquire_timeout: std::time::Duration::from_secs(60),
     }

@@ -7,10 +7,11 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use tonic::transport::{Channel, Endpoint};
 
-const VARIABLES: [&str; 33] = [
+const VARIABLES: [&str; 34] = [
     "BILLING_DATABASE_CONNECTIONS",
     "BILLING_DATABASE_URL",
     "BILLING_ENCRYPTION_KEYS",
+    "BILLING_ENCRYPTION_KEYS_FILE",
     "BILLING_INSECURE",
     "BILLING_JWKS_FILE",
     "BILLING_JWT_AUDIENCE",
