@@ -9,13 +9,16 @@
 //! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
+mod approvals;
 mod billing_details;
+mod change_control;
 mod entries;
 mod import_billing_details;
 mod import_payment_methods;
 mod open_balances;
 pub mod page;
 mod payees;
+mod payment_method_changes;
 mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
@@ -40,11 +43,14 @@ use uuid::Uuid;
 
 use self::account_settlements::account_settlement_not_found;
 pub use self::account_settlements::*;
+pub use self::approvals::*;
 pub use self::billing_details::*;
+pub use self::change_control::*;
 pub use self::entries::*;
 pub use self::import_billing_details::*;
 pub use self::import_payment_methods::*;
 pub use self::open_balances::*;
+pub use self::payment_method_changes::*;
 pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
 pub use self::payout_holds::*;
@@ -72,6 +78,7 @@ pub struct Billing {
     store: Store,
     payouts: Arc<Payouts>,
     posting: Arc<posting_queue::PostingQueue>,
+    change_control: ChangeControl,
 }
 
 /// Who calls, and with which request id.
@@ -125,6 +132,7 @@ impl Billing {
             store,
             payouts: Arc::default(),
             posting: Arc::default(),
+            change_control: ChangeControl::default(),
         }
     }
 

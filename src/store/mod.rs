@@ -13,6 +13,7 @@ pub(crate) mod entries;
 mod failure;
 pub(crate) mod open_balances;
 pub(crate) mod payees;
+pub(crate) mod payment_method_changes;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
 pub(crate) mod payout_alarms;

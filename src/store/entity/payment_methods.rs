@@ -14,6 +14,8 @@ pub(crate) struct Model {
     pub(crate) version_id: Uuid,
     pub(crate) payee_id: Option<Uuid>,
     pub(crate) payee_version_id: Option<Uuid>,
+    pub(crate) destination_time: Option<i64>,
+    pub(crate) destination_version_id: Option<Uuid>,
     pub(crate) revision: i64,
     pub(crate) create_time: i64,
     pub(crate) update_time: i64,
