@@ -725,3 +725,32 @@ fn carry_forward_entry(payout: &Payout, side: &str, amount: Amount, now: Timesta
         reverses: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Request ids are kept for good with a hash of this: it must never change for what can be asked for today.
+    #[test]
+    fn the_canonical_form_is_that_of_the_request_alone() {
+        let request = SettleBalances {
+            selection: Selection::Filter(BalanceFilter::default()),
+            available_through: None,
+            through: Date::today(),
+            note: "July".to_owned(),
+            expected_totals: BTreeMap::new(),
+        };
+        let run = Run {
+            request,
+            change_control: ChangeControl {
+                cool_off_hours: 24,
+                require_approval: true,
+            },
+        };
+        assert_eq!(
+            String::from_utf8(canonical(&run).unwrap()).unwrap(),
+            "{\"selection\":{\"Filter\":{\"account_ids\":[],\"currency\":null,\"payment_method_type_id\":null,\
+             \"minimum\":null,\"payable_only\":false}},\"available_through\":null,\"note\":\"July\",\"expected_totals\":{}}"
+        );
+    }
+}
