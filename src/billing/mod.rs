@@ -11,6 +11,7 @@
 mod account_settlements;
 mod approvals;
 mod billing_details;
+mod carry_forward;
 mod change_control;
 mod entries;
 mod import_billing_details;

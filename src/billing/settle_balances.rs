@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::carry_forward::carry_forward;
 use super::{Billing, Call, ChangeControl, Mutation, canonical, detached};
 use crate::domain::account_settlements::Status;
 use crate::domain::currency::Currency;
-use crate::domain::entries::{AccrualKey, EntryKey, EntryKind, NewEntry, OWN_SOURCE};
 use crate::domain::error::{Error, Reason, Result};
 use crate::domain::ids::{AccountId, new_id};
 use crate::domain::money::{Amount, Money};
@@ -21,16 +21,13 @@ use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, Payee, S
 use crate::domain::settlements::{Approval, Counter, Settlement, SkippedAccount, StatusCounts};
 use crate::domain::time::{Date, Timestamp};
 use crate::store::account_settlements::NewAccountSettlement;
-use crate::store::accruals::{ClosedAccrual, OpenAccrual};
-use crate::store::entries::EntryRow;
+use crate::store::accruals::OpenAccrual;
 use crate::store::open_balances::{self, Scope};
 use crate::store::payment_method_types::types;
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{Change, ChangeOfRow};
-use crate::store::{
-    Isolation, Tx, account_settlements, accruals, entries, settlements, skipped_accounts, status_changes,
-};
+use crate::store::{Isolation, Tx, account_settlements, accruals, settlements, skipped_accounts, status_changes};
 
 /// Accounts that a run may name.
 pub const MAX_NAMED_ACCOUNTS: usize = 50_000;
@@ -100,15 +97,15 @@ struct Plan {
     skipped: Vec<SkippedAccount>,
 }
 
-struct Payout {
-    id: Uuid,
-    account_id: AccountId,
+pub(super) struct Payout {
+    pub(super) id: Uuid,
+    pub(super) account_id: AccountId,
     payable: Payable,
     /// What its claimed accruals come to; what is more than the payout is carried forward.
     claimed: Amount,
     claim: Claim,
     /// Day of the last claimed accrual, which a carried remainder keeps.
-    last_day: Date,
+    pub(super) last_day: Date,
 }
 
 enum Claim {
@@ -494,11 +491,11 @@ impl Plan {
 }
 
 impl Payout {
-    fn currency(&self) -> Currency {
+    pub(super) fn currency(&self) -> Currency {
         self.payable.money.currency
     }
 
-    fn carried(&self) -> Result<Amount> {
+    pub(super) fn carried(&self) -> Result<Amount> {
         self.claimed.checked_sub(self.payable.money.amount)
     }
 
@@ -661,69 +658,6 @@ async fn claim(tx: &Tx, payouts: &[Payout], through: Date) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Moves what was claimed beyond the payouts back into the open: one entry out of the claimed set, one into the open one.
-async fn carry_forward(tx: &Tx, payouts: &[Payout], now: Timestamp) -> Result<()> {
-    let mut new_accruals = Vec::new();
-    let mut new_entries = Vec::new();
-    for payout in payouts {
-        let carried = payout.carried()?;
-        if carried.is_zero() {
-            continue;
-        }
-        for (side, amount) in [("out", carried.negated()), ("in", carried)] {
-            let outgoing = amount.is_negative();
-            let key = AccrualKey {
-                account_id: payout.account_id.clone(),
-                currency: payout.currency(),
-                available_day: payout.last_day,
-                // No debt: opened again by a deletion, it must count from the same day on as what it was taken from.
-                debt: false,
-            };
-            let accrual = ClosedAccrual {
-                id: new_id(),
-                key,
-                amount,
-                account_settlement_id: outgoing.then_some(payout.id),
-            };
-            new_entries.push((accrual.id, carry_forward_entry(payout, side, amount, now)));
-            new_accruals.push(accrual);
-        }
-    }
-    if new_accruals.is_empty() {
-        return Ok(());
-    }
-    accruals::insert_closed(tx, &new_accruals, now).await?;
-    let rows: Vec<EntryRow<'_>> = new_entries
-        .iter()
-        .map(|(accrual_id, entry)| EntryRow {
-            id: new_id(),
-            accrual_id: *accrual_id,
-            entry,
-            reverses_entry_id: None,
-        })
-        .collect();
-    if entries::insert(tx, &rows, now).await? != rows.len() as u64 {
-        return Err(Error::internal("a carried remainder was there already"));
-    }
-    Ok(())
-}
-
-fn carry_forward_entry(payout: &Payout, side: &str, amount: Amount, now: Timestamp) -> NewEntry {
-    NewEntry {
-        key: EntryKey {
-            source: OWN_SOURCE.to_owned(),
-            external_id: format!("carry-forward/{}/{side}", payout.id),
-        },
-        account_id: payout.account_id.clone(),
-        money: Money::new(payout.currency(), amount),
-        kind: EntryKind::CarryForward,
-        occur_time: now,
-        available_date: payout.last_day,
-        description: format!("carried forward from account settlement {}", payout.id),
-        reverses: None,
-    }
 }
 
 #[cfg(test)]

@@ -4,17 +4,22 @@
 use affiliate_billing::billing::ChangeControl;
 use affiliate_billing::proto;
 use affiliate_billing::proto::balances_service_client::BalancesServiceClient;
+use affiliate_billing::proto::billing_details_service_client::BillingDetailsServiceClient;
+use affiliate_billing::proto::payment_methods_service_client::PaymentMethodsServiceClient;
 use affiliate_billing::proto::settlements_service_client::SettlementsServiceClient;
-use affiliate_billing::proto::{AccountSettlementStatus as RowStatus, ApprovalState, StatusSkipReason};
+use affiliate_billing::proto::{
+    AccountSettlementStatus as RowStatus, ApprovalState, SettleSkipReason, StatusSkipReason,
+};
 use fake_tipalti::webhooks::Delivery;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::support::app::App;
-use crate::support::fixtures::{entry, request_id, settle_accounts};
+use crate::support::fixtures::{bank_method, billing_details, entry, request_id, settle_accounts};
 use crate::support::guard::{Files, Known, authorized, plain_channel, until};
 use crate::support::harness::scenarios;
+use crate::support::program::{Serving, failure};
 use crate::support::rows::{assert_refused, chunk, drained, update};
 use crate::support::tables::Tables;
 use crate::support::tipalti::World;
@@ -30,6 +35,7 @@ scenarios![
     the_database_itself_refuses_that_a_row_leaves_new;
     sqlite_only: settings_are_no_part_of_a_request,
         a_validation_says_that_approval_will_be_needed;
+    units: the_program_asks_for_what_it_is_set_to;
 ];
 
 const REQUIRED: ChangeControl = ChangeControl {
@@ -519,4 +525,55 @@ async fn settings_are_no_part_of_a_request(app: App) {
     );
     // The same request, also where it is answered by a replica with other settings.
     assert_eq!(app.settle_request(request).await, first);
+}
+
+fn the_program_asks_for_what_it_is_set_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let approval = ("BILLING_REQUIRE_APPROVAL", "1");
+    let hours = "BILLING_PAYMENT_METHOD_COOL_OFF_HOURS";
+    let said = failure("serve", folder.path(), &[approval, (hours, "2161")]);
+    for told in [
+        "BILLING_REQUIRE_APPROVAL needs callers that are authenticated",
+        "BILLING_TOKENS_FILE",
+        "BILLING_PAYMENT_METHOD_COOL_OFF_HOURS must be",
+    ] {
+        assert!(said.contains(told), "{told} is not in {said}");
+    }
+    let files = Files::new();
+    let settler = Known::new("settler", &["settler", "poster", "accounts"]);
+    files.write_identities(&[&settler]);
+    let identities = files.path("identities.toml").display().to_string();
+    let settings = [approval, (hours, "1"), ("BILLING_TOKENS_FILE", identities.as_str())];
+    let serving = Serving::start(folder.path(), &settings);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(async {
+        let channel = serving.channel().await;
+        let interceptor = || authorized(&settler.authorization());
+        let request = proto::CreateBillingDetailsRequest {
+            billing_details: Some(billing_details("aff-1")),
+            ..Default::default()
+        };
+        let mut details = BillingDetailsServiceClient::with_interceptor(channel.clone(), interceptor());
+        details.create_billing_details(request).await.unwrap();
+        let request = proto::CreatePaymentMethodRequest {
+            payment_method: Some(bank_method("aff-1", "EUR")),
+            ..Default::default()
+        };
+        let mut methods = PaymentMethodsServiceClient::with_interceptor(channel.clone(), interceptor());
+        methods.create_payment_method(request).await.unwrap();
+        let mut balances = BalancesServiceClient::with_interceptor(channel, interceptor());
+        let request = proto::PostEntriesRequest {
+            entries: vec![entry("order-1", "aff-1", "5", "EUR")],
+            ..Default::default()
+        };
+        balances.post_entries(request).await.unwrap();
+        let request = settle_accounts(vec![("aff-1", None)]);
+        balances.settle_balances(request).await.unwrap().into_inner()
+    });
+    assert_eq!(answer.settlement.unwrap().approval_state(), ApprovalState::Pending);
+    assert_eq!(answer.skipped[0].reason(), SettleSkipReason::PaymentMethodCoolingOff);
+    assert!(serving.end("-TERM").success());
 }
