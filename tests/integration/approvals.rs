@@ -2,6 +2,7 @@
 //! asks and by whichever call.
 
 use affiliate_billing::billing::ChangeControl;
+use affiliate_billing::payout::tipalti::KIND;
 use affiliate_billing::proto;
 use affiliate_billing::proto::balances_service_client::BalancesServiceClient;
 use affiliate_billing::proto::billing_details_service_client::BillingDetailsServiceClient;
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Status};
 
 use crate::support::app::App;
 use crate::support::fixtures::{bank_method, billing_details, entry, request_id, settle_accounts};
-use crate::support::guard::{Files, Known, authorized, plain_channel, until};
+use crate::support::guard::{Files, Known, authorized, plain_channel};
 use crate::support::harness::scenarios;
 use crate::support::program::{Serving, failure};
 use crate::support::rows::{assert_refused, chunk, drained, update};
@@ -355,7 +356,7 @@ async fn settlements_are_listed_by_their_approval(app: App) {
 }
 
 async fn nothing_is_sent_to_tipalti_of_what_awaits_approval(app: App) {
-    let mut world = World::new(&app).await;
+    let world = World::new(&app).await;
     world.fake.configure(|options| options.sends_events = false);
     for account_id in ["aff-1", "aff-2"] {
         app.tipalti_account(account_id).await;
@@ -403,12 +404,11 @@ async fn nothing_is_sent_to_tipalti_of_what_awaits_approval(app: App) {
         1
     );
 
-    world.replica.refresh();
+    let applied = async || world.replica.billing.apply_waiting_events(&KIND).await.unwrap();
+    assert_eq!(applied().await, 0, "it is not looked at in vain");
     office.approve(&office.approver, &settlement.id, "", "").await.unwrap();
-    until("the word that waited", async || {
-        app.row(&rows[0]).await.status() == RowStatus::Paid
-    })
-    .await;
+    assert_eq!(applied().await, 1);
+    assert_eq!(app.row(&rows[0]).await.status(), RowStatus::Paid);
     let sent = world.replica.submit(&settlement.id).await;
     let sent: Vec<&str> = sent.iter().map(|payout| payout.id.as_str()).collect();
     assert_eq!(sent, [rows[1].as_str()], "what was paid is not paid again");
