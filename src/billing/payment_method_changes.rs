@@ -1,10 +1,10 @@
 //! The history of payment methods: kept with each change, in its transaction, and listed.
 
+use uuid::Uuid;
+
 use super::page::{Page, PageRequest};
 use super::payment_methods::fields_of;
 use super::{Billing, Call};
-use uuid::Uuid;
-
 use crate::domain::error::Result;
 use crate::domain::ids::new_id;
 use crate::domain::payment_method_changes::{ChangeKind, PaymentMethodChange, changed_fields};

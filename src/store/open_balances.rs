@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::accruals::{amount, currency};
 use super::conditions::Conditions;
+use super::payment_methods::destination_time;
 use super::rows::Rows;
 use super::{Session, Tx, time};
 use crate::domain::currency::Currency;
@@ -60,16 +61,12 @@ struct PayeeRow {
 const DEFAULT_METHOD: &str =
     "FROM payment_methods m WHERE m.account_id = b.account_id AND m.currency_code = b.currency_code AND m.is_default";
 
-/// Since when the method `m` pays to where it pays; where nothing says so for the version that it has, since its last change.
-const DESTINATION_TIME: &str =
-    "CASE WHEN m.destination_version_id = m.version_id THEN m.destination_time ELSE m.update_time END";
-
 /// What decides about each row of `b`: looked up row by row, which indexes do. As joins, PostgreSQL read the tables of all
 /// accounts for every page.
 fn payee_columns(with_destination_time: bool) -> String {
     // Read where it decides alone: a look-up more for each row.
     let destination_time = if with_destination_time {
-        format!("(SELECT {DESTINATION_TIME} {DEFAULT_METHOD})")
+        format!("(SELECT {} {DEFAULT_METHOD})", destination_time!())
     } else {
         "CAST(NULL AS bigint)".to_owned()
     };
@@ -153,14 +150,15 @@ pub(crate) async fn payees<C: ConnectionTrait>(
     let sql = format!(
         "SELECT b.account_id, b.currency_code, (h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
              m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable, \
-             {DESTINATION_TIME} AS destination_time \
+             {} AS destination_time \
          FROM (SELECT input.account_id, input.currency_code FROM {source}) b \
          LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
          LEFT JOIN billing_details d ON d.account_id = b.account_id \
          LEFT JOIN payment_methods m ON m.id = (SELECT o.id FROM payment_methods o WHERE o.account_id = b.account_id \
              AND ((b.currency_code = '' AND o.is_default) OR (o.currency_code = b.currency_code AND o.is_default)) \
              ORDER BY o.id LIMIT 1) \
-         LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id"
+         LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id",
+        destination_time!()
     );
     let rows: Vec<PayeeRow> = session.fetch_all(&sql, values).await?;
     let mut payees = Vec::with_capacity(rows.len());

@@ -22,11 +22,22 @@ use crate::domain::time::Timestamp;
 
 const VERSIONS: &str = "payment_method_versions";
 
-const SELECT: &str = "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, \
-    CASE WHEN m.destination_version_id = m.version_id THEN m.destination_time ELSE m.update_time END AS destination_time, \
-    m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
-    FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id \
-    LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id";
+/// Since when the method `m` pays to where it pays, as the default where it is; where nothing says so for the version that it
+/// has, since its last change.
+macro_rules! destination_time {
+    () => {
+        "CASE WHEN m.destination_version_id = m.version_id THEN m.destination_time ELSE m.update_time END"
+    };
+}
+pub(super) use destination_time;
+
+const SELECT: &str = concat!(
+    "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, ",
+    destination_time!(),
+    " AS destination_time, m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
+     FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id \
+     LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id"
+);
 
 #[derive(FromQueryResult)]
 struct Row {
