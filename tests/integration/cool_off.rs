@@ -201,18 +201,7 @@ async fn what_moves_money_begins_the_cool_off_again_and_names_do_not(app: App) {
         let answer = app.payment_methods().update_payment_method(request).await.unwrap();
         answer.into_inner().payment_method.unwrap()
     };
-    let import = async |method: proto::PaymentMethod| {
-        let request = proto::ImportPaymentMethodsRequest {
-            payment_methods: vec![method],
-            ..Default::default()
-        };
-        let answers = app
-            .payment_methods()
-            .import_payment_methods(tokio_stream::once(request))
-            .await;
-        let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
-        answer.results[0].outcome()
-    };
+    let import = async |method: proto::PaymentMethod| app.import_chunk_of_methods(vec![method], "").await[0];
     let payable = SettleSkipReason::Unspecified;
 
     // No change, and names of people and banks: by update and by import.

@@ -63,20 +63,6 @@ fn with_iban(id: &str, iban: &str) -> proto::UpdatePaymentMethodRequest {
     }
 }
 
-async fn import(app: &App, methods: Vec<proto::PaymentMethod>, request_id: &str) -> Vec<ImportOutcome> {
-    let request = proto::ImportPaymentMethodsRequest {
-        payment_methods: methods,
-        request_id: request_id.to_owned(),
-        ..Default::default()
-    };
-    let answers = app
-        .payment_methods()
-        .import_payment_methods(tokio_stream::once(request))
-        .await;
-    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
-    answer.results.iter().map(|result| result.outcome()).collect()
-}
-
 async fn every_change_is_kept_with_who_when_and_which_fields(app: App) {
     let files = Files::new();
     let (maker, changer) = (Known::new("maker", &["accounts"]), Known::new("changer", &["accounts"]));
@@ -226,9 +212,15 @@ async fn imports_are_in_the_history_too(app: App) {
         ]
     };
     let id = request_id();
-    assert_eq!(import(&app, methods(), &id).await, [ImportOutcome::Created; 3]);
-    import(&app, methods(), &id).await;
-    assert_eq!(import(&app, methods(), "").await, [ImportOutcome::Unchanged; 3]);
+    assert_eq!(
+        app.import_chunk_of_methods(methods(), &id).await,
+        [ImportOutcome::Created; 3]
+    );
+    app.import_chunk_of_methods(methods(), &id).await;
+    assert_eq!(
+        app.import_chunk_of_methods(methods(), "").await,
+        [ImportOutcome::Unchanged; 3]
+    );
     let made = of_account(&app, "aff-1").await;
     assert_eq!(made.len(), 2);
     for change in made.iter().chain(&of_account(&app, "aff-2").await) {
@@ -245,7 +237,10 @@ async fn imports_are_in_the_history_too(app: App) {
         payee_id: "another-payee".to_owned(),
         ..Default::default()
     }));
-    assert_eq!(import(&app, vec![changed], "").await, [ImportOutcome::Updated]);
+    assert_eq!(
+        app.import_chunk_of_methods(vec![changed], "").await,
+        [ImportOutcome::Updated]
+    );
     let told: Vec<Vec<String>> = of_account(&app, "aff-1").await.iter().take(2).map(fields).collect();
     let expected: [&[&str]; 2] = [
         &["default: false > true", "tipalti.payee_id: ****ff-1 > ****ayee"],
