@@ -6,13 +6,14 @@ use std::{env, fs};
 
 const PROTO_ROOT: &str = "proto";
 const PACKAGE_FOLDER: &str = "proto/affiliate/billing/v1";
-const REDACTED_MESSAGES: [&str; 8] = [
+const REDACTED_MESSAGES: [&str; 9] = [
     ".affiliate.billing.v1.Address",
     ".affiliate.billing.v1.BankTransfer",
     ".affiliate.billing.v1.BillingDetails",
     ".affiliate.billing.v1.Company",
     ".affiliate.billing.v1.CustomPayment",
     ".affiliate.billing.v1.Individual",
+    ".affiliate.billing.v1.PaymentMethodFieldChange",
     ".affiliate.billing.v1.Paypal",
     ".affiliate.billing.v1.Tipalti",
 ];

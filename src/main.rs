@@ -102,10 +102,12 @@ async fn serve() -> Outcome {
     let providers =
         Providers::connect(config.providers.clone()).map_err(|error| format!("BILLING_TIPALTI: {error}"))?;
     let store = Store::open(config.store.clone()).await?;
-    let billing = Billing::new(store.clone()).with_payouts(Payouts {
-        providers,
-        options: config.payouts,
-    });
+    let billing = Billing::new(store.clone())
+        .with_payouts(Payouts {
+            providers,
+            options: config.payouts,
+        })
+        .with_change_control(config.change_control);
     let listener = listen(config.listen).await?;
     let address = listener.local_addr()?;
     // Before anybody is told that it serves: a signal that comes at once must end it in order too.

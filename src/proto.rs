@@ -35,6 +35,7 @@ redacted_debug!(
     Company,
     CustomPayment,
     Individual,
+    PaymentMethodFieldChange,
     Paypal,
     Tipalti,
 );

@@ -91,10 +91,13 @@ async fn lock_rows(driver: &mut Driver, ids: &[Uuid]) -> Outcome<Vec<Row>> {
     let input = driver.input(vec![("id", Column::Uuid(ids.to_vec()))], &mut values);
     let sql = format!(
         "SELECT s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, \
-    (s.provider_final AND NOT (s.status = 'ERROR' AND ( \
+         (s.provider_final AND NOT (s.status = 'ERROR' AND ( \
             coalesce(s.provider_under_way_time, -9000000000000000000) > coalesce(s.provider_event_time, -9000000000000000000) \
             OR coalesce(s.provider_unmapped_time, -9000000000000000000) > coalesce(s.provider_event_time, -9000000000000000000)))) \
-    AS provider_final, s.revision, s.provider_revision, s.delete_time FROM account_settlements s WHERE s.id IN (SELECT input.id FROM {input}) ORDER BY s.id{}",
+         AS provider_final, s.revision, s.provider_revision, s.delete_time, \
+         s.settlement_id IN (SELECT w.id FROM settlements w \
+            WHERE w.approval_required AND w.approve_time IS NULL AND w.delete_time IS NULL) AS awaits_approval \
+         FROM account_settlements s WHERE s.id IN (SELECT input.id FROM {input}) ORDER BY s.id{}",
         driver.for_update()
     );
     driver.fetch(&sql, values).await

@@ -8,6 +8,7 @@ mod m20261101_000003_settlements;
 mod m20261101_000004_request_ids;
 mod m20261125_000005_payouts;
 mod m20261125_000006_keys;
+mod m20261125_000007_change_control;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261101_000004_request_ids::MIGRATION),
             Box::new(m20261125_000005_payouts::MIGRATION),
             Box::new(m20261125_000006_keys::MIGRATION),
+            Box::new(m20261125_000007_change_control::MIGRATION),
         ]
     }
 }

@@ -7,7 +7,7 @@ use crate::dialect::SchemaMigration;
 // hash_keys: what keyed hashes are made with, sealed; is_writing says with which, for all processes alike, so that what is
 // equal has equal hashes whatever the encryption keys are by then.
 // payment_methods.destination_hash: keyed hash of where the method is paid to; null where it has none that can be compared.
-// payment_methods.destination_version_id: the version that the hash is of; a version of the service before this one changes
+// payment_methods.destination_hash_version_id: the version that the hash is of; a version of the service before this one changes
 // the details without it. What it has not been made for is found by the partial index.
 pub(crate) const MIGRATION: SchemaMigration = SchemaMigration {
     name: "m20261125_000006_keys",
@@ -27,10 +27,10 @@ CREATE TABLE hash_keys (
 CREATE UNIQUE INDEX hash_keys_one_writing ON hash_keys (is_writing) WHERE is_writing;
 
 ALTER TABLE payment_methods ADD COLUMN destination_hash {bytes};
-ALTER TABLE payment_methods ADD COLUMN destination_version_id {uuid};
+ALTER TABLE payment_methods ADD COLUMN destination_hash_version_id {uuid};
 CREATE INDEX payment_methods_by_destination ON payment_methods (destination_hash, account_id)
     WHERE destination_hash IS NOT NULL;
 CREATE INDEX payment_methods_without_destination ON payment_methods (id)
-    WHERE destination_version_id IS NULL OR destination_version_id <> version_id
+    WHERE destination_hash_version_id IS NULL OR destination_hash_version_id <> version_id
 ",
 };

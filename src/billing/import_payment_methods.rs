@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::payment_method_changes::Changes;
 use super::payment_method_types::type_not_found;
 use super::payment_methods::check_new;
 use super::{Billing, Call, CreatePaymentMethod, Mutation};
@@ -17,6 +18,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
 use crate::domain::imports::{ImportItem, ImportOutcome, ImportRejection, canonical_items};
 use crate::domain::open_balances::Types;
+use crate::domain::payment_method_changes::moves_money;
 use crate::domain::payment_methods::PaymentMethodRecord;
 use crate::domain::time::Timestamp;
 use crate::store::payment_methods::{self as store, MethodWrite};
@@ -81,7 +83,20 @@ impl Mutation for ImportPaymentMethods {
         for item in placed {
             answer.push(methods.answer(item)?);
         }
-        store::write_many(tx, methods.into_writes(now), &call.caller, now).await?;
+        let writes = methods.into_writes(now);
+        let mut changes = Changes::new(call, Self::METHOD, now);
+        for write in &writes {
+            let type_fields = types
+                .get(&write.record.type_id)
+                .map(|method_type| method_type.fields.as_slice());
+            changes.add(
+                write.before.as_ref(),
+                Some(&write.record),
+                type_fields.unwrap_or_default(),
+            );
+        }
+        store::write_many(tx, writes, &call.caller, now).await?;
+        changes.write(tx).await?;
         Ok(answer)
     }
 }
@@ -157,11 +172,11 @@ impl Methods {
     }
 
     fn into_writes(self, now: Timestamp) -> Vec<MethodWrite> {
-        self.by_key
-            .into_values()
-            .filter(Method::is_changed)
-            .map(|method| method.into_write(now))
-            .collect()
+        let changed = self.by_key.into_values().filter(Method::is_changed);
+        let mut writes: Vec<MethodWrite> = changed.map(|method| method.into_write(now)).collect();
+        // So that histories have one order too.
+        writes.sort_by_key(|write| write.record.id);
+        writes
     }
 }
 
@@ -184,9 +199,11 @@ impl Method {
             record.revision = before.revision + 1;
             record.update_time = now;
         }
+        if moves_money(before.as_ref(), &record) {
+            record.destination_time = now;
+        }
         MethodWrite {
-            is_new: before.is_none(),
-            loses_default: before.is_some_and(|before| before.is_default && !record.is_default),
+            before,
             has_new_version,
             record,
         }
@@ -245,6 +262,7 @@ fn new_record(item: &CreatePaymentMethod, now: Timestamp) -> PaymentMethodRecord
         is_default: false,
         details: item.details.clone(),
         version_id: Uuid::nil(),
+        destination_time: now,
         payee: None,
         revision: 1,
         create_time: now,

@@ -9,14 +9,18 @@
 //! `ARCHITECTURE.md` says why no two writers can deadlock.
 
 mod account_settlements;
+mod approvals;
 mod batching;
 mod billing_details;
+mod carry_forward;
+mod change_control;
 mod entries;
 mod import_billing_details;
 mod import_payment_methods;
 mod open_balances;
 pub mod page;
 mod payees;
+mod payment_method_changes;
 mod payment_method_types;
 mod payment_methods;
 mod payout_holds;
@@ -42,11 +46,14 @@ use uuid::Uuid;
 
 pub use self::account_settlements::*;
 use self::account_settlements::{ReadingQueue, account_settlement_not_found, reading_queue};
+pub use self::approvals::*;
 pub use self::billing_details::*;
+pub use self::change_control::*;
 pub use self::entries::*;
 pub use self::import_billing_details::*;
 pub use self::import_payment_methods::*;
 pub use self::open_balances::*;
+pub use self::payment_method_changes::*;
 pub use self::payment_method_types::*;
 pub use self::payment_methods::*;
 pub use self::payout_holds::*;
@@ -76,6 +83,7 @@ pub struct Billing {
     payouts: Arc<Payouts>,
     posting: Arc<posting_queue::PostingQueue>,
     reading: Arc<ReadingQueue>,
+    change_control: ChangeControl,
 }
 
 /// Who calls, and with which request id.
@@ -130,6 +138,7 @@ impl Billing {
             payouts: Arc::default(),
             posting: posting_queue::queue(),
             reading: reading_queue(),
+            change_control: ChangeControl::default(),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::domain::currency::Currency;
 use crate::domain::error::Result;
 use crate::domain::ids::AccountId;
 use crate::domain::money::{Amount, Money};
-use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, SettleSkipReason};
-use crate::domain::time::Date;
+use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, SettleSkipReason, Terms};
+use crate::domain::time::{Date, Timestamp};
 use crate::store::Tx;
 use crate::store::open_balances::{self as store, Scope};
 use crate::store::payment_method_types::types;
@@ -27,6 +27,8 @@ pub struct ShownBalance {
     pub balance: OpenBalance,
     /// What would be paid.
     pub payable: std::result::Result<Payable, SettleSkipReason>,
+    /// Until when its payment method cools off, where that is why not.
+    pub cooling_off_until: Option<Timestamp>,
 }
 
 /// What settling would pay and leave out.
@@ -61,7 +63,7 @@ impl Billing {
             .map_or_else(|| through.unwrap_or_else(Date::today), |position| position.through);
         let mut after = position.map(|position| (position.account_id, position.currency));
         let reader = self.store.reader();
-        let types = types(&reader).await?;
+        let terms = self.change_control.terms(types(&reader).await?, Timestamp::now());
         let wanted = usize::try_from(page.limit()).unwrap_or(usize::MAX);
         // Where the filter leaves out some of what a statement finds, fewer and larger statements fill a page.
         let batch_size = if filter.is_narrow() {
@@ -71,15 +73,22 @@ impl Billing {
         };
         let mut shown = Vec::new();
         loop {
-            let batch = store::list(&reader, filter, through, Scope::Open, after.as_ref(), batch_size).await?;
+            let batch = store::list(
+                &reader,
+                filter,
+                &terms,
+                (through, Scope::Open),
+                after.as_ref(),
+                batch_size,
+            )
+            .await?;
             let more = batch.len() as u64 == batch_size;
             after = batch
                 .last()
                 .map(|balance| (balance.account_id.clone(), balance.currency));
             for balance in batch {
-                if filter.admits(&balance, &types)? {
-                    let payable = balance.payable(None, &types)?;
-                    shown.push(ShownBalance { balance, payable });
+                if filter.admits(&balance, &terms)? {
+                    shown.push(ShownBalance::of(balance, &terms)?);
                 }
             }
             if !more || shown.len() >= wanted {
@@ -100,10 +109,11 @@ impl Billing {
         through: Option<Date>,
     ) -> Result<BalanceSummary> {
         let through = through.unwrap_or_else(Date::today);
-        let (store, filter) = (self.store.clone(), filter.clone());
+        let (store, filter, change_control) = (self.store.clone(), filter.clone(), self.change_control);
         detached(async move {
             let tx = store.begin_snapshot().await?;
-            let summary = summarize(&tx, &filter, through).await;
+            let terms = change_control.terms(types(&tx).await?, Timestamp::now());
+            let summary = summarize(&tx, &filter, through, &terms).await;
             tx.rollback().await?;
             summary
         })
@@ -111,22 +121,36 @@ impl Billing {
     }
 }
 
-async fn summarize(tx: &Tx, filter: &BalanceFilter, through: Date) -> Result<BalanceSummary> {
-    let types = types(tx).await?;
+impl ShownBalance {
+    fn of(balance: OpenBalance, terms: &Terms) -> Result<Self> {
+        let payable = balance.payable(None, terms)?;
+        let cooling_off_until = match &payable {
+            Err(SettleSkipReason::PaymentMethodCoolingOff) => balance.payee.cooling_off_until(terms),
+            Ok(_) | Err(_) => None,
+        };
+        Ok(Self {
+            balance,
+            payable,
+            cooling_off_until,
+        })
+    }
+}
+
+async fn summarize(tx: &Tx, filter: &BalanceFilter, through: Date, terms: &Terms) -> Result<BalanceSummary> {
     let mut funds: BTreeMap<(String, Currency), (Amount, i64)> = BTreeMap::new();
     let mut left_out: BTreeMap<(SettleSkipReason, Currency), (Amount, i64)> = BTreeMap::new();
     let mut after = None;
     loop {
-        let batch = store::list(tx, filter, through, Scope::Open, after.as_ref(), BATCH).await?;
+        let batch = store::list(tx, filter, terms, (through, Scope::Open), after.as_ref(), BATCH).await?;
         let Some(last) = batch.last() else {
             break;
         };
         after = Some((last.account_id.clone(), last.currency));
         for balance in batch {
-            if !filter.admits(&balance, &types)? {
+            if !filter.admits(&balance, terms)? {
                 continue;
             }
-            match balance.payable(None, &types)? {
+            match balance.payable(None, terms)? {
                 Ok(payable) => add(
                     funds.entry((payable.method.type_id, balance.currency)).or_default(),
                     payable.money.amount,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
+use super::payment_method_changes::Changes;
 use super::payment_method_types::{TYPE_RESOURCE, type_not_found};
 use super::{Billing, Call, Done, Mutation, check_etag};
 use crate::domain::currency::Currency;
@@ -20,6 +21,7 @@ use crate::domain::payment_methods::{
     DetailsTexts, PaymentMethodDetails, PaymentMethodDraft, PaymentMethodRecord, ShownPaymentMethod, View,
     check_currency, currency_path,
 };
+use crate::domain::time::Timestamp;
 use crate::store::{Tx, destinations, payment_method_types as types, payment_methods as store};
 
 const RESOURCE: &str = "affiliate.billing.v1.PaymentMethod";
@@ -101,8 +103,10 @@ impl Mutation for CreatePaymentMethod {
         refuse_second(&methods, None, type_id, self.currency)?;
         let previous = default_of(&methods, self.currency, None);
         let is_default = self.default || previous.is_none();
+        let now = Timestamp::now();
+        let mut changes = Changes::new(call, Self::METHOD, now);
         if is_default {
-            clear_default(tx, previous).await?;
+            clear_default(tx, previous, &mut changes, now).await?;
         }
         let record = store::insert(
             tx,
@@ -111,8 +115,11 @@ impl Mutation for CreatePaymentMethod {
             &self.details,
             is_default,
             &call.caller,
+            now,
         )
         .await?;
+        changes.add(None, Some(&record), &method_type.fields);
+        changes.write(tx).await?;
         Ok(record.shown(View::Masked, &method_type.fields))
     }
 }
@@ -137,8 +144,11 @@ impl Mutation for UpdatePaymentMethod {
         if is_same {
             return Ok(current.shown(View::Masked, &method_type.fields));
         }
+        let now = Timestamp::now();
+        let mut changes = Changes::new(call, Self::METHOD, now);
         if changed.is_default {
-            clear_default(tx, default_of(&methods, changed.currency, Some(current.id))).await?;
+            let previous = default_of(&methods, changed.currency, Some(current.id));
+            clear_default(tx, previous, &mut changes, now).await?;
         }
         let record = store::update(
             tx,
@@ -147,11 +157,14 @@ impl Mutation for UpdatePaymentMethod {
             &changed.details,
             changed.is_default,
             &call.caller,
+            now,
         )
         .await?;
+        changes.add(Some(&current), Some(&record), &method_type.fields);
         if changed.currency != current.currency {
-            promote_oldest(tx, &methods, &current).await?;
+            promote_oldest(tx, &methods, &current, &mut changes, now).await?;
         }
+        changes.write(tx).await?;
         Ok(record.shown(View::Masked, &method_type.fields))
     }
 }
@@ -241,11 +254,18 @@ impl Mutation for DeletePaymentMethod {
     const METHOD: &'static str = "DeletePaymentMethod";
     type Answer = Done;
 
-    async fn run(&self, tx: &Tx, _call: &Call) -> Result<Done> {
+    async fn run(&self, tx: &Tx, call: &Call) -> Result<Done> {
         let (methods, current) = lock(tx, self.id).await?;
         check_etag(&self.etag, &current.etag())?;
+        let method_type = types::find(tx, &current.type_id)
+            .await?
+            .ok_or_else(|| type_not_found(&current.type_id))?;
+        let now = Timestamp::now();
+        let mut changes = Changes::new(call, Self::METHOD, now);
         store::delete(tx, &current).await?;
-        promote_oldest(tx, &methods, &current).await?;
+        changes.add(Some(&current), None, &method_type.fields);
+        promote_oldest(tx, &methods, &current, &mut changes, now).await?;
+        changes.write(tx).await?;
         Ok(Done {})
     }
 }
@@ -447,15 +467,37 @@ fn default_of(
 }
 
 /// Before another one is made the default: the unique index allows one at any moment.
-async fn clear_default(tx: &Tx, previous: Option<&PaymentMethodRecord>) -> Result<()> {
+async fn clear_default(
+    tx: &Tx,
+    previous: Option<&PaymentMethodRecord>,
+    changes: &mut Changes<'_>,
+    now: Timestamp,
+) -> Result<()> {
     match previous {
-        Some(previous) => store::set_default(tx, previous.id, false).await,
+        Some(previous) => set_default(tx, previous, false, changes, now).await,
         None => Ok(()),
     }
 }
 
+async fn set_default(
+    tx: &Tx,
+    method: &PaymentMethodRecord,
+    is_default: bool,
+    changes: &mut Changes<'_>,
+    now: Timestamp,
+) -> Result<()> {
+    changes.add_default(method, is_default);
+    store::set_default(tx, method, is_default, now).await
+}
+
 /// After a method left its currency: if it was the default there, the oldest remaining one is from now on.
-async fn promote_oldest(tx: &Tx, methods: &[PaymentMethodRecord], gone: &PaymentMethodRecord) -> Result<()> {
+async fn promote_oldest(
+    tx: &Tx,
+    methods: &[PaymentMethodRecord],
+    gone: &PaymentMethodRecord,
+    changes: &mut Changes<'_>,
+    now: Timestamp,
+) -> Result<()> {
     if !gone.is_default {
         return Ok(());
     }
@@ -464,12 +506,13 @@ async fn promote_oldest(tx: &Tx, methods: &[PaymentMethodRecord], gone: &Payment
         .filter(|method| method.currency == gone.currency && method.id != gone.id)
         .min_by_key(|method| method.id);
     match oldest {
-        Some(oldest) => store::set_default(tx, oldest.id, true).await,
+        Some(oldest) => set_default(tx, oldest, true, changes, now).await,
         None => Ok(()),
     }
 }
 
-fn fields_of<'a>(types: &'a [PaymentMethodType], type_id: &str) -> &'a [PaymentMethodField] {
+/// The fields of a type.
+pub(super) fn fields_of<'a>(types: &'a [PaymentMethodType], type_id: &str) -> &'a [PaymentMethodField] {
     types
         .iter()
         .find(|method_type| method_type.id == type_id)

@@ -179,6 +179,9 @@ async fn hear_one(
 ) -> Result<Heard> {
     let report = word.report();
     let id = Some(work.row.id);
+    if work.row.awaits_approval && !work.row.deleted {
+        return hear_of_unapproved(tx, kind, &work.row, word, origin, now).await;
+    }
     let held = work.standing();
     let is_repeated = matches!(origin, Origin::Answer) && work.says_the_same(report);
     if !is_repeated {
@@ -235,17 +238,53 @@ async fn hear_of_deleted(
         return Ok(Heard::nothing(WordOutcome::Stale, id));
     }
     let alarm = raise(tx, kind, work, report, origin, now).await?;
-    if alarm.is_some() && payout_holds::find_active(tx, &work.row.account_id).await?.is_none() {
+    if alarm.is_some() {
         let reason = format!(
             "{} says {} of account settlement {}, which was deleted: see whether its money was paid again",
             kind.name, report.raw_status, work.row.id
         );
-        payout_holds::insert(tx, &work.row.account_id, cut(&reason), kind.name).await?;
+        hold(tx, kind, &work.row, &reason).await?;
     }
     Ok(Heard {
         alarm,
         ..Heard::nothing(WordOutcome::Contradiction, id)
     })
+}
+
+/// Nobody approved that it is paid, and nothing was sent from here: somebody went round this service. The word waits until the
+/// settlement is approved, or the row deleted, and the account is held until somebody has looked.
+async fn hear_of_unapproved(
+    tx: &Tx,
+    kind: &ProviderKind,
+    row: &ProviderRow,
+    word: &Word,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<Heard> {
+    let report = word.report();
+    let waits = Heard::nothing(WordOutcome::NoRow, Some(row.id));
+    let mapped = word.map(kind, &report.raw_status);
+    if mapped.is_none_or(|mapped| mapped.status == Status::Error) {
+        return Ok(waits);
+    }
+    let said = (report.raw_status.as_str(), report.event_time);
+    let alarm = raise_alarm(tx, kind, row, said, origin, now).await?;
+    if alarm.is_some() {
+        let reason = format!(
+            "{} says {} of account settlement {}, which awaits approval: see who sent it there",
+            kind.name, report.raw_status, row.id
+        );
+        hold(tx, kind, row, &reason).await?;
+    }
+    Ok(Heard { alarm, ..waits })
+}
+
+/// Puts the account on hold until somebody has looked, unless it is already.
+async fn hold(tx: &Tx, kind: &ProviderKind, row: &ProviderRow, reason: &str) -> Result<()> {
+    if payout_holds::find_active(tx, &row.account_id).await?.is_none() {
+        payout_holds::insert(tx, &row.account_id, cut(reason), kind.name).await?;
+    }
+    Ok(())
 }
 
 async fn raise(

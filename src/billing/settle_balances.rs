@@ -10,27 +10,24 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Billing, Call, Mutation, canonical, detached};
+use super::carry_forward::carry_forward;
+use super::{Billing, Call, ChangeControl, Mutation, canonical, detached};
 use crate::domain::account_settlements::Status;
 use crate::domain::currency::Currency;
-use crate::domain::entries::{AccrualKey, EntryKey, EntryKind, NewEntry, OWN_SOURCE};
 use crate::domain::error::{Error, Reason, Result};
 use crate::domain::ids::{AccountId, new_id};
 use crate::domain::money::{Amount, Money};
-use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, Payee, SettleSkipReason, Types};
-use crate::domain::settlements::{Counter, Settlement, SkippedAccount, StatusCounts};
+use crate::domain::open_balances::{BalanceFilter, OpenBalance, Payable, Payee, SettleSkipReason, Terms};
+use crate::domain::settlements::{Approval, Counter, Settlement, SkippedAccount, StatusCounts};
 use crate::domain::time::{Date, Timestamp};
 use crate::store::account_settlements::NewAccountSettlement;
-use crate::store::accruals::{ClosedAccrual, OpenAccrual};
-use crate::store::entries::EntryRow;
+use crate::store::accruals::OpenAccrual;
 use crate::store::open_balances::{self, Scope};
 use crate::store::payment_method_types::types;
 use crate::store::request_ids::{self, RequestKey};
 use crate::store::settlements::CounterChanges;
 use crate::store::status_changes::{Change, ChangeOfRow};
-use crate::store::{
-    Isolation, Tx, account_settlements, accruals, entries, settlements, skipped_accounts, status_changes,
-};
+use crate::store::{Isolation, Tx, account_settlements, accruals, settlements, skipped_accounts, status_changes};
 
 /// Accounts that a run may name.
 pub const MAX_NAMED_ACCOUNTS: usize = 50_000;
@@ -84,6 +81,15 @@ pub struct SettleOutcome {
     pub skipped: Vec<SkippedAccount>,
 }
 
+/// A run: what was asked for, whose canonical form it has, under what the process asks for.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Run {
+    request: SettleBalances,
+    #[serde(skip)]
+    change_control: ChangeControl,
+}
+
 /// What a run will do.
 #[derive(Default)]
 struct Plan {
@@ -91,15 +97,15 @@ struct Plan {
     skipped: Vec<SkippedAccount>,
 }
 
-struct Payout {
-    id: Uuid,
-    account_id: AccountId,
+pub(super) struct Payout {
+    pub(super) id: Uuid,
+    pub(super) account_id: AccountId,
     payable: Payable,
     /// What its claimed accruals come to; what is more than the payout is carried forward.
     claimed: Amount,
     claim: Claim,
     /// Day of the last claimed accrual, which a carried remainder keeps.
-    last_day: Date,
+    pub(super) last_day: Date,
 }
 
 enum Claim {
@@ -109,19 +115,20 @@ enum Claim {
     Some(Vec<Uuid>),
 }
 
-impl Mutation for SettleBalances {
+impl Mutation for Run {
     const METHOD: &'static str = "SettleBalances";
     const ISOLATION: Isolation = Isolation::Snapshot;
     type Answer = SettleOutcome;
 
     async fn run(&self, tx: &Tx, call: &Call) -> Result<SettleOutcome> {
         // As early as the run can: what it does not see, such as a hold, was recorded later.
-        let (through, now) = (self.through, Timestamp::now());
-        open_balances::lock(tx, &self.selection.as_filter(), through).await?;
-        let mut plan = Plan::make(tx, &self.selection, through, Scope::Closed).await?;
+        let (request, now) = (&self.request, Timestamp::now());
+        let through = request.through;
+        open_balances::lock(tx, &request.selection.as_filter(), through).await?;
+        let mut plan = self.plan(tx, Scope::Closed, now).await?;
         plan.choose_parts(tx, through).await?;
-        let outcome = plan.outcome(self, call, new_id(), now)?;
-        self.check_totals(&outcome.settlement)?;
+        let outcome = self.outcome(&plan, call, new_id(), now)?;
+        request.check_totals(&outcome.settlement)?;
         plan.write(tx, call, &outcome.settlement).await?;
         Ok(outcome)
     }
@@ -130,22 +137,31 @@ impl Mutation for SettleBalances {
 impl Billing {
     /// Settles balances: all or nothing.
     pub async fn settle_balances(&self, call: &Call, request: SettleBalances) -> Result<SettleOutcome> {
-        if !self.is_remembered(call, &request).await? {
+        let run = Run {
+            request,
+            change_control: self.change_control,
+        };
+        let request = &run.request;
+        if !self.is_remembered(call, request).await? {
             if !request.expected_totals.is_empty() {
                 // Refused before anything is closed, where it can be: an error then leaves nothing behind. The run checks again.
                 self.validate_settle_balances(call, request.clone()).await?;
             }
-            self.close_due(call, &request).await?;
+            self.close_due(call, request).await?;
         }
-        self.mutate(call, request).await
+        self.mutate(call, run).await
     }
 
     /// What settling would do now. Changes nothing and is not remembered.
     pub async fn validate_settle_balances(&self, call: &Call, request: SettleBalances) -> Result<SettleOutcome> {
         let (store, call) = (self.store.clone(), call.clone());
+        let run = Run {
+            request,
+            change_control: self.change_control,
+        };
         detached(async move {
             let tx = store.begin_snapshot().await?;
-            let outcome = validate(&tx, &call, &request).await;
+            let outcome = run.validate(&tx, &call).await;
             tx.rollback().await?;
             outcome
         })
@@ -177,7 +193,7 @@ impl Billing {
         };
         let key = RequestKey {
             caller: call.caller.clone(),
-            method: SettleBalances::METHOD,
+            method: Run::METHOD,
             request_id,
             part: call.part,
         };
@@ -187,11 +203,38 @@ impl Billing {
     }
 }
 
-async fn validate(tx: &Tx, call: &Call, request: &SettleBalances) -> Result<SettleOutcome> {
-    let plan = Plan::make(tx, &request.selection, request.through, Scope::Open).await?;
-    let outcome = plan.outcome(request, call, Uuid::nil(), Timestamp::now())?;
-    request.check_totals(&outcome.settlement)?;
-    Ok(outcome)
+impl Run {
+    async fn validate(&self, tx: &Tx, call: &Call) -> Result<SettleOutcome> {
+        let now = Timestamp::now();
+        let plan = self.plan(tx, Scope::Open, now).await?;
+        let outcome = self.outcome(&plan, call, Uuid::nil(), now)?;
+        self.request.check_totals(&outcome.settlement)?;
+        Ok(outcome)
+    }
+
+    async fn plan(&self, tx: &Tx, scope: Scope, now: Timestamp) -> Result<Plan> {
+        let terms = self.change_control.terms(types(tx).await?, now);
+        Plan::make(tx, &self.request.selection, (self.request.through, scope), &terms).await
+    }
+
+    fn outcome(&self, plan: &Plan, call: &Call, id: Uuid, now: Timestamp) -> Result<SettleOutcome> {
+        let settlement = Settlement {
+            id,
+            note: self.request.note.clone(),
+            available_through: self.request.through,
+            counters: plan.counters()?,
+            skipped_count: i64::try_from(plan.skipped.len())
+                .map_err(|_| Error::internal("too many skipped accounts"))?,
+            actor: call.caller.clone(),
+            create_time: now,
+            delete_time: None,
+            approval: self.change_control.of_new_settlement(),
+        };
+        Ok(SettleOutcome {
+            settlement,
+            skipped: plan.skipped.iter().take(MAX_SKIPPED_ANSWERED).cloned().collect(),
+        })
+    }
 }
 
 /// Closes the due accruals of some accounts to further entries; the last of these accounts, none when all are closed.
@@ -263,12 +306,11 @@ fn named(items: &[NamedAccount]) -> Vec<AccountId> {
 }
 
 impl Plan {
-    async fn make(tx: &Tx, selection: &Selection, through: Date, scope: Scope) -> Result<Self> {
-        let types = types(tx).await?;
+    async fn make(tx: &Tx, selection: &Selection, range: (Date, Scope), terms: &Terms) -> Result<Self> {
         let mut plan = Self::default();
         match selection {
-            Selection::Filter(filter) => plan.add_filtered(tx, filter, through, scope, &types).await?,
-            Selection::Accounts(items) => plan.add_named(tx, items, through, scope, &types).await?,
+            Selection::Filter(filter) => plan.add_filtered(tx, filter, range, terms).await?,
+            Selection::Accounts(items) => plan.add_named(tx, items, range, terms).await?,
         }
         // Inserting payouts locks the versions that they are made with: by account, as who deletes unused ones does.
         plan.payouts.sort_by(|one, other| one.account_id.cmp(&other.account_id));
@@ -279,34 +321,26 @@ impl Plan {
         &mut self,
         tx: &Tx,
         filter: &BalanceFilter,
-        through: Date,
-        scope: Scope,
-        types: &Types,
+        range: (Date, Scope),
+        terms: &Terms,
     ) -> Result<()> {
         let mut after = None;
         loop {
-            let batch = open_balances::list(tx, filter, through, scope, after.as_ref(), BATCH as u64).await?;
+            let batch = open_balances::list(tx, filter, terms, range, after.as_ref(), BATCH as u64).await?;
             let Some(last) = batch.last() else {
                 return Ok(());
             };
             after = Some((last.account_id.clone(), last.currency));
             for balance in batch {
-                if filter.admits(&balance, types)? {
-                    self.add(&balance, None, through, types)?;
+                if filter.admits(&balance, terms)? {
+                    self.add(&balance, None, range.0, terms)?;
                 }
             }
         }
     }
 
-    async fn add_named(
-        &mut self,
-        tx: &Tx,
-        items: &[NamedAccount],
-        through: Date,
-        scope: Scope,
-        types: &Types,
-    ) -> Result<()> {
-        let balances = balances_of(tx, items, through, scope).await?;
+    async fn add_named(&mut self, tx: &Tx, items: &[NamedAccount], range: (Date, Scope), terms: &Terms) -> Result<()> {
+        let balances = balances_of(tx, items, range, terms).await?;
         let payees = payees_without_balance(tx, items, &balances).await?;
         let mut seen = HashSet::new();
         for item in items {
@@ -323,18 +357,30 @@ impl Plan {
                         .amount
                         .map(|money| money.amount)
                         .or(balance.map(|balance| balance.open));
-                    self.skip(&item.account_id, currency, SettleSkipReason::DuplicateAccount, amount);
+                    self.skip(SkippedAccount {
+                        account_id: item.account_id.clone(),
+                        currency,
+                        reason: SettleSkipReason::DuplicateAccount,
+                        amount,
+                        cooling_off_until: None,
+                    });
                     continue;
                 }
                 match balance {
-                    Some(balance) => self.add(balance, item.amount.map(|money| money.amount), through, types)?,
+                    Some(balance) => self.add(balance, item.amount.map(|money| money.amount), range.0, terms)?,
                     None => {
                         let payee = payees
                             .get(&(item.account_id.clone(), currency))
                             .cloned()
                             .unwrap_or_default();
-                        let reason = payee.reason_without_balance(currency, types);
-                        self.skip(&item.account_id, currency, reason, currency.map(|_| Amount::ZERO));
+                        let reason = payee.reason_without_balance(currency, terms);
+                        self.skip(SkippedAccount {
+                            account_id: item.account_id.clone(),
+                            currency,
+                            reason,
+                            amount: Some(Amount::ZERO),
+                            cooling_off_until: cooling_off_until(reason, &payee, terms),
+                        });
                     }
                 }
             }
@@ -342,8 +388,8 @@ impl Plan {
         Ok(())
     }
 
-    fn add(&mut self, balance: &OpenBalance, requested: Option<Amount>, through: Date, types: &Types) -> Result<()> {
-        match balance.payable(requested, types)? {
+    fn add(&mut self, balance: &OpenBalance, requested: Option<Amount>, through: Date, terms: &Terms) -> Result<()> {
+        match balance.payable(requested, terms)? {
             Ok(payable) => {
                 let part = requested.is_some_and(|requested| requested < balance.open);
                 self.payouts.push(Payout {
@@ -362,26 +408,21 @@ impl Plan {
             Err(reason) => {
                 let above = reason == SettleSkipReason::AmountAboveOpenBalance;
                 let amount = if above { requested } else { Some(balance.open) };
-                self.skip(&balance.account_id, Some(balance.currency), reason, amount);
+                self.skip(SkippedAccount {
+                    account_id: balance.account_id.clone(),
+                    currency: Some(balance.currency),
+                    reason,
+                    amount,
+                    cooling_off_until: cooling_off_until(reason, &balance.payee, terms),
+                });
             }
         }
         Ok(())
     }
 
-    fn skip(
-        &mut self,
-        account_id: &AccountId,
-        currency: Option<Currency>,
-        reason: SettleSkipReason,
-        amount: Option<Amount>,
-    ) {
-        let amount = currency.and(amount);
-        self.skipped.push(SkippedAccount {
-            account_id: account_id.clone(),
-            currency,
-            reason,
-            amount,
-        });
+    fn skip(&mut self, mut account: SkippedAccount) {
+        account.amount = account.currency.and(account.amount);
+        self.skipped.push(account);
     }
 
     /// Chooses the accruals of payouts of a part of the balance: debts first, then the oldest, until the amount is reached.
@@ -407,7 +448,7 @@ impl Plan {
         Ok(())
     }
 
-    fn outcome(&self, request: &SettleBalances, call: &Call, id: Uuid, now: Timestamp) -> Result<SettleOutcome> {
+    fn counters(&self) -> Result<Vec<Counter>> {
         let mut counters: BTreeMap<Currency, Counter> = BTreeMap::new();
         for payout in &self.payouts {
             let currency = payout.currency();
@@ -421,26 +462,15 @@ impl Plan {
             counter.changes += 1;
             counter.total = counter.total.checked_add(payout.payable.money.amount)?;
         }
-        let settlement = Settlement {
-            id,
-            note: request.note.clone(),
-            available_through: request.through,
-            counters: counters.into_values().collect(),
-            skipped_count: i64::try_from(self.skipped.len())
-                .map_err(|_| Error::internal("too many skipped accounts"))?,
-            actor: call.caller.clone(),
-            create_time: now,
-            delete_time: None,
-        };
-        Ok(SettleOutcome {
-            settlement,
-            skipped: self.skipped.iter().take(MAX_SKIPPED_ANSWERED).cloned().collect(),
-        })
+        Ok(counters.into_values().collect())
     }
 
     async fn write(&self, tx: &Tx, call: &Call, settlement: &Settlement) -> Result<()> {
         let (id, now) = (settlement.id, settlement.create_time);
         settlements::insert(tx, settlement).await?;
+        if settlement.approval == Approval::Pending {
+            settlements::insert_unapproved_counters(tx, settlement).await?;
+        }
         let mut counters = CounterChanges::default();
         for batch in self.payouts.chunks(BATCH) {
             insert_rows(tx, call, id, batch, now).await?;
@@ -461,11 +491,11 @@ impl Plan {
 }
 
 impl Payout {
-    fn currency(&self) -> Currency {
+    pub(super) fn currency(&self) -> Currency {
         self.payable.money.currency
     }
 
-    fn carried(&self) -> Result<Amount> {
+    pub(super) fn carried(&self) -> Result<Amount> {
         self.claimed.checked_sub(self.payable.money.amount)
     }
 
@@ -495,12 +525,21 @@ impl Payout {
     }
 }
 
+/// Until when a payment method cools off, where that is why an account is left out.
+fn cooling_off_until(reason: SettleSkipReason, payee: &Payee, terms: &Terms) -> Option<Timestamp> {
+    if reason == SettleSkipReason::PaymentMethodCoolingOff {
+        payee.cooling_off_until(terms)
+    } else {
+        None
+    }
+}
+
 /// The balances of named accounts, by account and currency.
 async fn balances_of(
     tx: &Tx,
     items: &[NamedAccount],
-    through: Date,
-    scope: Scope,
+    range: (Date, Scope),
+    terms: &Terms,
 ) -> Result<HashMap<AccountId, BTreeMap<Currency, OpenBalance>>> {
     let mut found: HashMap<AccountId, BTreeMap<Currency, OpenBalance>> = HashMap::new();
     let mut accounts = named(items);
@@ -512,7 +551,7 @@ async fn balances_of(
         };
         let mut after = None;
         loop {
-            let balances = open_balances::list(tx, &filter, through, scope, after.as_ref(), BATCH as u64).await?;
+            let balances = open_balances::list(tx, &filter, terms, range, after.as_ref(), BATCH as u64).await?;
             let Some(last) = balances.last() else {
                 break;
             };
@@ -621,65 +660,31 @@ async fn claim(tx: &Tx, payouts: &[Payout], through: Date) -> Result<()> {
     Ok(())
 }
 
-/// Moves what was claimed beyond the payouts back into the open: one entry out of the claimed set, one into the open one.
-async fn carry_forward(tx: &Tx, payouts: &[Payout], now: Timestamp) -> Result<()> {
-    let mut new_accruals = Vec::new();
-    let mut new_entries = Vec::new();
-    for payout in payouts {
-        let carried = payout.carried()?;
-        if carried.is_zero() {
-            continue;
-        }
-        for (side, amount) in [("out", carried.negated()), ("in", carried)] {
-            let outgoing = amount.is_negative();
-            let key = AccrualKey {
-                account_id: payout.account_id.clone(),
-                currency: payout.currency(),
-                available_day: payout.last_day,
-                // No debt: opened again by a deletion, it must count from the same day on as what it was taken from.
-                debt: false,
-            };
-            let accrual = ClosedAccrual {
-                id: new_id(),
-                key,
-                amount,
-                account_settlement_id: outgoing.then_some(payout.id),
-            };
-            new_entries.push((accrual.id, carry_forward_entry(payout, side, amount, now)));
-            new_accruals.push(accrual);
-        }
-    }
-    if new_accruals.is_empty() {
-        return Ok(());
-    }
-    accruals::insert_closed(tx, &new_accruals, now).await?;
-    let rows: Vec<EntryRow<'_>> = new_entries
-        .iter()
-        .map(|(accrual_id, entry)| EntryRow {
-            id: new_id(),
-            accrual_id: *accrual_id,
-            entry,
-            reverses_entry_id: None,
-        })
-        .collect();
-    if entries::insert(tx, &rows, now).await? != rows.len() as u64 {
-        return Err(Error::internal("a carried remainder was there already"));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn carry_forward_entry(payout: &Payout, side: &str, amount: Amount, now: Timestamp) -> NewEntry {
-    NewEntry {
-        key: EntryKey {
-            source: OWN_SOURCE.to_owned(),
-            external_id: format!("carry-forward/{}/{side}", payout.id),
-        },
-        account_id: payout.account_id.clone(),
-        money: Money::new(payout.currency(), amount),
-        kind: EntryKind::CarryForward,
-        occur_time: now,
-        available_date: payout.last_day,
-        description: format!("carried forward from account settlement {}", payout.id),
-        reverses: None,
+    /// Request ids are kept for good with a hash of this: it must never change for what can be asked for today.
+    #[test]
+    fn the_canonical_form_is_that_of_the_request_alone() {
+        let request = SettleBalances {
+            selection: Selection::Filter(BalanceFilter::default()),
+            available_through: None,
+            through: Date::today(),
+            note: "July".to_owned(),
+            expected_totals: BTreeMap::new(),
+        };
+        let run = Run {
+            request,
+            change_control: ChangeControl {
+                cool_off_hours: 24,
+                require_approval: true,
+            },
+        };
+        assert_eq!(
+            String::from_utf8(canonical(&run).unwrap()).unwrap(),
+            "{\"selection\":{\"Filter\":{\"account_ids\":[],\"currency\":null,\"payment_method_type_id\":null,\
+             \"minimum\":null,\"payable_only\":false}},\"available_through\":null,\"note\":\"July\",\"expected_totals\":{}}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Reason, Result};
 use crate::domain::ids::AccountId;
 use crate::domain::money::{Amount, MAX_SIDE_UNITS};
-use crate::domain::settlements::{Settlement, SkippedAccount};
+use crate::domain::settlements::{Approval, Settlement, SkippedAccount};
 use crate::domain::time::Timestamp;
 pub use crate::store::settlements::SettlementFilter;
 use crate::store::settlements::{self as store, CounterChanges};
@@ -20,7 +20,7 @@ use crate::store::{Tx, account_settlements, accruals, skipped_accounts};
 
 const LIST: &str = "ListSettlements";
 const LIST_SKIPPED: &str = "ListSkippedAccounts";
-const RESOURCE: &str = "affiliate.billing.v1.Settlement";
+pub(super) const RESOURCE: &str = "affiliate.billing.v1.Settlement";
 /// Rows that are named in the refusal of a deletion.
 const NAMED_ROWS: usize = 5;
 /// Rows deleted by one statement.
@@ -98,19 +98,37 @@ pub(super) fn settlement_not_found(id: Uuid) -> Error {
 }
 
 /// Refuses a settlement that is not there, or is deleted.
-pub(super) async fn check_alive(tx: &Tx, settlement_id: Uuid) -> Result<()> {
+pub(super) async fn check_alive(tx: &Tx, settlement_id: Uuid) -> Result<Settlement> {
     let settlement = store::find(tx, settlement_id)
         .await?
         .ok_or_else(|| settlement_not_found(settlement_id))?;
     if settlement.delete_time.is_some() {
-        return Err(Error::refused_for(
-            Reason::SettlementDeleted,
-            RESOURCE,
-            settlement_id,
-            "the settlement is deleted and never changes again",
-        ));
+        return Err(settlement_deleted(settlement_id));
     }
-    Ok(())
+    Ok(settlement)
+}
+
+/// The error for a settlement that is deleted.
+pub(super) fn settlement_deleted(id: Uuid) -> Error {
+    Error::refused_for(
+        Reason::SettlementDeleted,
+        RESOURCE,
+        id,
+        "the settlement is deleted and never changes again",
+    )
+}
+
+/// Refuses a settlement that awaits approval.
+pub(super) fn check_approved(settlement: &Settlement) -> Result<()> {
+    if settlement.approval != Approval::Pending {
+        return Ok(());
+    }
+    Err(Error::refused_for(
+        Reason::SettlementNotApproved,
+        RESOURCE,
+        settlement.id,
+        "the settlement awaits approval: have somebody else than who made it approve it with ApproveSettlement",
+    ))
 }
 
 /// Refuses to release money that was paid, or that may still be.

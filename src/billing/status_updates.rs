@@ -295,6 +295,12 @@ fn refusal(id: Uuid, reason: StatusSkipReason) -> Error {
             "expected_status",
             "the account settlement is not in the expected status: read it again",
         ),
+        StatusSkipReason::AwaitingApproval => Error::refused_for(
+            Reason::SettlementNotApproved,
+            RESOURCE,
+            id,
+            "its settlement awaits approval: have somebody else than who made it approve it with ApproveSettlement",
+        ),
         StatusSkipReason::ReasonRequired => {
             Error::refused_field(Reason::ReasonRequired, "reason", "is required to leave PAID: say why")
         }

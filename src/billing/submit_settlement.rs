@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::payouts::{Intent, SentPayout, provider_failure};
-use super::settlements::check_alive;
+use super::settlements::{check_alive, check_approved};
 use super::{Billing, Call, Mutation, canonical, detached, settlement_not_found};
 use crate::domain::account_settlements::Status;
 use crate::domain::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Mutation for IntendSubmission {
     type Answer = Intended;
 
     async fn run(&self, tx: &Tx, call: &Call) -> Result<Intended> {
-        check_alive(tx, self.settlement_id).await?;
+        check_approved(&check_alive(tx, self.settlement_id).await?)?;
         let mut chosen = self.choose(tx).await?;
         let now = Timestamp::now();
         let batch_id = new_id();
@@ -214,9 +214,11 @@ impl Billing {
         after: Uuid,
     ) -> Result<Option<SubmittedChunk>> {
         let reader = self.store.reader();
-        settlements::find(&reader, settlement_id)
+        let settlement = settlements::find(&reader, settlement_id)
             .await?
             .ok_or_else(|| settlement_not_found(settlement_id))?;
+        // Here too, before the provider hears of it.
+        check_approved(&settlement)?;
         let candidates = store::to_send(&reader, kind.name, settlement_id, after, client.batch_limit()).await?;
         if !candidates.is_empty() {
             // Before anything is intended: a provider that can't be reached leaves everything as it is.

@@ -1,6 +1,7 @@
 //! Settings, from `BILLING_*` environment variables. Every wrong one is reported at once, and no secret is ever shown.
 
 mod access;
+mod change_control;
 mod tipalti;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub use self::access::Missing;
 pub use self::tipalti::WebhookConfig;
 use crate::authentication::Access;
-use crate::billing::PayoutOptions;
+use crate::billing::{ChangeControl, PayoutOptions};
 use crate::domain::sensitive::Sensitive;
 use crate::payout::ProviderSettings;
 use crate::store::keys::KeyRing;
@@ -47,6 +48,8 @@ pub struct Config {
     pub providers: ProviderSettings,
     /// How payouts are refreshed.
     pub payouts: PayoutOptions,
+    /// What is asked for before money goes to somewhere new, or leaves at all.
+    pub change_control: ChangeControl,
     /// Where webhooks are listened for; nowhere by default.
     pub webhook: Option<WebhookConfig>,
 }
@@ -121,7 +124,7 @@ impl Config {
         let variables = Variables(&variable);
         let variable = |name: &str| variables.get(name);
         let mut problems = Vec::new();
-        let insecure = is_insecure(variable(INSECURE), &mut problems);
+        let insecure = switch(INSECURE, variable(INSECURE), &mut problems);
         let listen = listen_address(variable(LISTEN), &mut problems);
         let access = match purpose {
             Purpose::Serve => access::load(&variables, &mut problems),
@@ -130,6 +133,10 @@ impl Config {
         if let (Purpose::Serve, Some(listen)) = (purpose, listen) {
             access::check(&access, listen, insecure, &mut problems);
         }
+        let change_control = match purpose {
+            Purpose::Serve => change_control::load(&variables, &access, &mut problems),
+            Purpose::Keys | Purpose::Database => ChangeControl::default(),
+        };
         let url = variable(DATABASE_URL).unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
         if backend_of(&url).is_none() || (url.starts_with("sqlite") && sqlite_path(&url).is_none()) {
             problems.push(format!(
@@ -161,6 +168,7 @@ impl Config {
                         tipalti: tipalti.client,
                     },
                     payouts: tipalti.options,
+                    change_control,
                     webhook: tipalti.webhook,
                 })
             }
@@ -186,12 +194,13 @@ fn shown(url: &str) -> String {
     }
 }
 
-fn is_insecure(text: Option<String>, problems: &mut Vec<String>) -> bool {
+/// A setting that is on or off, and off by default.
+fn switch(name: &str, text: Option<String>, problems: &mut Vec<String>) -> bool {
     match text.as_deref() {
         None | Some("0" | "false") => false,
         Some("1" | "true") => true,
         Some(_) => {
-            problems.push(format!("{INSECURE} must be 1 or 0"));
+            problems.push(format!("{name} must be 1 or 0"));
             false
         }
     }

@@ -49,6 +49,8 @@ pub enum StatusSkipReason {
     AlreadyInStatus,
     /// It is paid, and leaving that needs a reason.
     ReasonRequired,
+    /// Its settlement awaits approval.
+    AwaitingApproval,
 }
 
 /// One account's payout in one currency inside a settlement.
@@ -142,6 +144,8 @@ pub struct RowState {
     pub provider_revision: i64,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// Whether its settlement awaits approval: until then it stays in `NEW`.
+    pub awaits_approval: bool,
 }
 
 /// One row of the append-only history of an account settlement.
@@ -240,6 +244,9 @@ impl RowState {
         if self.status == Status::Paid && !has_reason {
             return Err(StatusSkipReason::ReasonRequired);
         }
+        if self.awaits_approval {
+            return Err(StatusSkipReason::AwaitingApproval);
+        }
         Ok(())
     }
 
@@ -273,6 +280,7 @@ mod tests {
             revision: 1,
             provider_revision: 0,
             deleted: false,
+            awaits_approval: false,
         }
     }
 
@@ -309,6 +317,21 @@ mod tests {
         assert_eq!(check(&all, Status::Paid), Err(StatusSkipReason::ProviderManaged));
         all.provider_managed = false;
         assert_eq!(check(&all, Status::Paid), Err(StatusSkipReason::UnexpectedStatus));
+    }
+
+    #[test]
+    fn what_awaits_approval_stays_in_new_and_can_be_deleted() {
+        let row = RowState {
+            awaits_approval: true,
+            ..row(Status::New)
+        };
+        for target in [Status::InProgress, Status::Paid] {
+            let refused = row.check_manual_change(target, None, true);
+            assert_eq!(refused, Err(StatusSkipReason::AwaitingApproval));
+        }
+        let unchanged = row.check_manual_change(Status::New, None, true);
+        assert_eq!(unchanged, Err(StatusSkipReason::AlreadyInStatus));
+        assert!(row.can_be_deleted());
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod imports;
 pub mod money;
 pub mod open_balances;
+pub mod payment_method_changes;
 pub mod payment_method_types;
 pub mod payment_methods;
 pub mod payout_holds;

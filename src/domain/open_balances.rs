@@ -10,7 +10,7 @@ use crate::domain::error::Result;
 use crate::domain::ids::AccountId;
 use crate::domain::money::{Amount, Money};
 use crate::domain::payment_method_types::PaymentMethodType;
-use crate::domain::time::Date;
+use crate::domain::time::{Date, Timestamp};
 
 /// Why settling leaves out an account and currency: the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum SettleSkipReason {
     PaymentMethodDisabled,
     /// The provider of its default payment method said that it can't pay this payee.
     PayeeNotPayable,
+    /// Its default payment method has paid to where it pays, as the default, for too short a time.
+    PaymentMethodCoolingOff,
     /// The balance is below zero.
     NegativeBalance,
     /// Nothing is available.
@@ -78,10 +80,27 @@ pub struct DefaultMethod {
     pub type_id: String,
     /// Whether its provider can pay the payee, where it said so.
     pub payee_payable: Option<bool>,
+    /// Since when it pays to where it pays, as the default; none where nobody asks.
+    pub destination_time: Option<Timestamp>,
 }
 
 /// The payment method types by id.
 pub type Types = HashMap<String, PaymentMethodType>;
+
+/// The most hours that payment methods can be made to cool off: 90 days.
+pub const MAX_COOL_OFF_HOURS: u32 = 2160;
+
+/// What decides beside what is known of an account.
+#[derive(Debug)]
+pub struct Terms {
+    /// The payment method types.
+    pub types: Types,
+    /// How long a payment method cools off after it was made, became the default or pays to somewhere else; nothing for not at
+    /// all.
+    pub cool_off_hours: u32,
+    /// What time it is.
+    pub now: Timestamp,
+}
 
 /// What a settlement would pay.
 #[derive(Debug, Clone)]
@@ -121,9 +140,9 @@ impl OpenBalance {
     pub fn payable(
         &self,
         requested: Option<Amount>,
-        types: &Types,
+        terms: &Terms,
     ) -> Result<std::result::Result<Payable, SettleSkipReason>> {
-        let (billing_details_version_id, method, method_type) = match self.payee.check(self.currency, types) {
+        let (billing_details_version_id, method, method_type) = match self.payee.check(self.currency, terms) {
             Ok(found) => found,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -162,11 +181,19 @@ impl OpenBalance {
 }
 
 impl Payee {
+    /// Until when its payment method cools off, where it does.
+    #[must_use]
+    pub fn cooling_off_until(&self, terms: &Terms) -> Option<Timestamp> {
+        let since = self.method.as_ref()?.destination_time?;
+        let until = since.minus_hours(-i64::from(terms.cool_off_hours));
+        (until > terms.now).then_some(until)
+    }
+
     /// Why a settlement leaves out an account that has nothing open in a currency, or in none at all.
     #[must_use]
-    pub fn reason_without_balance(&self, currency: Option<Currency>, types: &Types) -> SettleSkipReason {
+    pub fn reason_without_balance(&self, currency: Option<Currency>, terms: &Terms) -> SettleSkipReason {
         let obstacle = match currency {
-            Some(currency) => self.check(currency, types).err(),
+            Some(currency) => self.check(currency, terms).err(),
             None if self.on_hold => Some(SettleSkipReason::AccountOnHold),
             None if self.billing_details_version_id.is_none() => Some(SettleSkipReason::NoBillingDetails),
             None if self.method.is_none() => Some(SettleSkipReason::NoPaymentMethod),
@@ -179,7 +206,7 @@ impl Payee {
     fn check<'a>(
         &self,
         currency: Currency,
-        types: &'a Types,
+        terms: &'a Terms,
     ) -> std::result::Result<(Uuid, DefaultMethod, &'a PaymentMethodType), SettleSkipReason> {
         if self.on_hold {
             return Err(SettleSkipReason::AccountOnHold);
@@ -188,12 +215,16 @@ impl Payee {
             .billing_details_version_id
             .ok_or(SettleSkipReason::NoBillingDetails)?;
         let method = self.method.clone().ok_or(SettleSkipReason::NoPaymentMethod)?;
-        let method_type = types
+        let method_type = terms
+            .types
             .get(&method.type_id)
             .filter(|method_type| method_type.enabled && method_type.pays_in(currency))
             .ok_or(SettleSkipReason::PaymentMethodDisabled)?;
         if method.payee_payable == Some(false) {
             return Err(SettleSkipReason::PayeeNotPayable);
+        }
+        if self.cooling_off_until(terms).is_some() {
+            return Err(SettleSkipReason::PaymentMethodCoolingOff);
         }
         Ok((billing_details, method, method_type))
     }
@@ -218,7 +249,7 @@ impl BalanceFilter {
     }
 
     /// Whether a balance fulfils the conditions that are not already part of the query.
-    pub fn admits(&self, balance: &OpenBalance, types: &Types) -> Result<bool> {
+    pub fn admits(&self, balance: &OpenBalance, terms: &Terms) -> Result<bool> {
         if balance.is_zero() && self.account_ids.is_empty() {
             return Ok(false);
         }
@@ -230,19 +261,20 @@ impl BalanceFilter {
         if self.payment_method_type_id.is_some() && self.payment_method_type_id.as_ref() != method_type {
             return Ok(false);
         }
-        Ok(!self.payable_only || balance.payable(None, types)?.is_ok())
+        Ok(!self.payable_only || balance.payable(None, terms)?.is_ok())
     }
 }
 
 impl SettleSkipReason {
     /// All of them, in the order in which they apply.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DuplicateAccount,
         Self::AccountOnHold,
         Self::NoBillingDetails,
         Self::NoPaymentMethod,
         Self::PaymentMethodDisabled,
         Self::PayeeNotPayable,
+        Self::PaymentMethodCoolingOff,
         Self::NegativeBalance,
         Self::NothingOpen,
         Self::AmountAboveOpenBalance,
@@ -259,6 +291,7 @@ impl SettleSkipReason {
             Self::NoPaymentMethod => "NO_PAYMENT_METHOD",
             Self::PaymentMethodDisabled => "PAYMENT_METHOD_DISABLED",
             Self::PayeeNotPayable => "PAYEE_NOT_PAYABLE",
+            Self::PaymentMethodCoolingOff => "PAYMENT_METHOD_COOLING_OFF",
             Self::NegativeBalance => "NEGATIVE_BALANCE",
             Self::NothingOpen => "NOTHING_OPEN",
             Self::AmountAboveOpenBalance => "AMOUNT_ABOVE_OPEN_BALANCE",

@@ -151,6 +151,8 @@ pub struct PaymentMethodRecord {
     pub details: PaymentMethodDetails,
     /// The version of currency and details, to which account settlements refer.
     pub version_id: Uuid,
+    /// Since when it pays to where it pays, and as the default, where it is.
+    pub destination_time: Timestamp,
     /// What its provider said of the payee, where a provider pays it.
     pub payee: Option<PayeeState>,
     /// Counts its changes.
@@ -393,6 +395,37 @@ impl DetailsTexts {
             Self::Tipalti { .. } => TIPALTI,
             Self::Custom { .. } => CUSTOM,
         }
+    }
+
+    /// What they consist of, each by its path in the message; what is not set is empty.
+    #[must_use]
+    pub fn by_path(self) -> Vec<(String, Sensitive)> {
+        let root = self.field();
+        let fields: Vec<(String, Sensitive)> = match self {
+            Self::BankTransfer(texts) => [
+                ("account_holder_name", texts.account_holder_name),
+                ("iban", texts.iban),
+                ("bic", texts.bic),
+                ("routing_number", texts.routing_number),
+                ("sort_code", texts.sort_code),
+                ("account_number", texts.account_number),
+                ("bank_name", texts.bank_name),
+            ]
+            .map(|(name, text)| (name.to_owned(), text))
+            .into(),
+            Self::Paypal { email } => vec![("email".to_owned(), email)],
+            Self::Tipalti { payee_id } => vec![("payee_id".to_owned(), payee_id)],
+            Self::Custom { fields, .. } => {
+                let named = fields
+                    .into_iter()
+                    .map(|(name, value)| (format!("fields[{name}]"), value));
+                named.collect()
+            }
+        };
+        fields
+            .into_iter()
+            .map(|(name, text)| (format!("{root}.{name}"), text))
+            .collect()
     }
 
     /// Routing number, sort code and BIC are those of the bank and public: they stay.

@@ -85,6 +85,8 @@ pub struct ProviderRow {
     pub revision: i64,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// Whether its settlement awaits approval: until then nothing is sent, and nothing that is said is believed.
+    pub awaits_approval: bool,
     /// The word that stands, where anything was said.
     pub standing: Option<StandingWord>,
     /// The newest word that is not known.
@@ -128,7 +130,7 @@ pub enum WordOutcome {
     Stale,
     /// Its status is not known here. It is looked at again by later versions.
     Unmapped,
-    /// There is no such account settlement. It is looked at again when there is.
+    /// There is no such account settlement, or its settlement awaits approval. It is looked at again when that has changed.
     NoRow,
     /// It contradicts what was done.
     Contradiction,

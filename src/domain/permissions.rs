@@ -40,18 +40,21 @@ pub enum Role {
     Settler,
     /// Pays: sets statuses, and sends through payout providers.
     Payer,
+    /// Approves settlements that somebody else made, and looks at what it approves.
+    Approver,
     /// Keeps payment method types, and may release holds.
     Admin,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Reader,
         Self::Poster,
         Self::Accounts,
         Self::Settler,
         Self::Payer,
+        Self::Approver,
         Self::Admin,
     ];
 
@@ -64,6 +67,7 @@ impl Role {
             Self::Accounts => "accounts",
             Self::Settler => "settler",
             Self::Payer => "payer",
+            Self::Approver => "approver",
             Self::Admin => "admin",
         }
     }
@@ -89,7 +93,7 @@ pub enum Need {
 /// The table: what each RPC needs. Roles do not contain one another, `admin` neither: a caller has as many as it needs.
 #[must_use]
 pub fn need(rpc: Rpc) -> Need {
-    use Role::{Accounts, Admin, Payer, Poster, Reader, Settler};
+    use Role::{Accounts, Admin, Approver, Payer, Poster, Reader, Settler};
     match rpc {
         // Asked by load balancers and probes that have no identity; it says whether the database answers, and no more.
         Rpc::HealthCheck => Need::Nothing,
@@ -106,7 +110,9 @@ pub fn need(rpc: Rpc) -> Need {
         Rpc::CreatePaymentMethod | Rpc::UpdatePaymentMethod | Rpc::DeletePaymentMethod | Rpc::ImportPaymentMethods => {
             Need::AnyOf(&[Accounts])
         }
-        Rpc::GetPaymentMethod | Rpc::ListPaymentMethods => Need::AnyOf(&[Reader, Accounts]),
+        Rpc::GetPaymentMethod | Rpc::ListPaymentMethods | Rpc::ListPaymentMethodChanges => {
+            Need::AnyOf(&[Reader, Accounts])
+        }
 
         Rpc::PostEntries | Rpc::StreamEntries => Need::AnyOf(&[Poster]),
         Rpc::ListEntries => Need::AnyOf(&[Reader, Poster]),
@@ -120,7 +126,9 @@ pub fn need(rpc: Rpc) -> Need {
         | Rpc::ListSkippedAccounts
         | Rpc::GetAccountSettlement
         | Rpc::ListAccountSettlements
-        | Rpc::ListStatusChanges => Need::AnyOf(&[Reader, Settler, Payer]),
+        | Rpc::ListStatusChanges => Need::AnyOf(&[Reader, Settler, Payer, Approver]),
+        // A role of its own: who pays, often a program, must not be able to approve what it pays.
+        Rpc::ApproveSettlement => Need::AnyOf(&[Approver]),
         Rpc::DeleteSettlement | Rpc::DeleteAccountSettlement => Need::AnyOf(&[Settler]),
         Rpc::UpdateAccountSettlementStatus
         | Rpc::BulkUpdateAccountSettlementStatus
@@ -261,6 +269,7 @@ mod tests {
                     Rpc::ListPaymentMethodTypes,
                     Rpc::GetPaymentMethod,
                     Rpc::ListPaymentMethods,
+                    Rpc::ListPaymentMethodChanges,
                     Rpc::ListEntries,
                     Rpc::ListOpenBalances,
                     Rpc::SummarizeOpenBalances,
@@ -283,6 +292,7 @@ mod tests {
                     Rpc::ImportPaymentMethods,
                     Rpc::GetPaymentMethod,
                     Rpc::ListPaymentMethods,
+                    Rpc::ListPaymentMethodChanges,
                 ],
                 Role::Settler => vec![
                     Rpc::ListOpenBalances,
@@ -303,6 +313,7 @@ mod tests {
                     Rpc::ListTipaltiEvents,
                     Rpc::ListPayoutAlarms,
                 ],
+                Role::Approver => vec![Rpc::ApproveSettlement],
                 Role::Admin => vec![
                     Rpc::CreatePaymentMethodType,
                     Rpc::UpdatePaymentMethodType,
@@ -316,7 +327,7 @@ mod tests {
         for role in Role::ALL {
             let mut expected = of_role(role);
             expected.extend(everybody);
-            if matches!(role, Role::Reader | Role::Settler | Role::Payer) {
+            if matches!(role, Role::Reader | Role::Settler | Role::Payer | Role::Approver) {
                 expected.extend(reads_of_settlements);
             }
             for rpc in Rpc::ALL {

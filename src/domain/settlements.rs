@@ -33,6 +33,35 @@ pub struct Settlement {
     pub create_time: Timestamp,
     /// When it was deleted.
     pub delete_time: Option<Timestamp>,
+    /// Whether it needs approval, and has it.
+    #[serde(default)]
+    pub approval: Approval,
+}
+
+/// Whether a settlement needs somebody else's approval before its rows can leave `NEW`. It never goes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Approval {
+    /// It needs none.
+    #[default]
+    NotRequired,
+    /// It awaits it.
+    Pending,
+    /// It has it.
+    Approved {
+        /// Who gave it: never who made the settlement.
+        approver: String,
+        /// When.
+        approve_time: Timestamp,
+    },
+}
+
+/// The states of approval, to choose settlements by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named like those of Approval")]
+pub enum ApprovalState {
+    NotRequired,
+    Pending,
+    Approved,
 }
 
 /// Live account settlements of a settlement in one currency.
@@ -69,6 +98,9 @@ pub struct SkippedAccount {
     pub reason: SettleSkipReason,
     /// What was open, or the amount asked for where that is the reason.
     pub amount: Option<Amount>,
+    /// Until when its payment method cools off, where that is the reason.
+    #[serde(default)]
+    pub cooling_off_until: Option<Timestamp>,
 }
 
 impl StatusCounts {
@@ -76,6 +108,18 @@ impl StatusCounts {
     #[must_use]
     pub fn total(&self) -> i64 {
         self.new + self.in_progress + self.paid + self.error
+    }
+}
+
+impl Approval {
+    /// Which state it is.
+    #[must_use]
+    pub fn state(&self) -> ApprovalState {
+        match self {
+            Self::NotRequired => ApprovalState::NotRequired,
+            Self::Pending => ApprovalState::Pending,
+            Self::Approved { .. } => ApprovalState::Approved,
+        }
     }
 }
 
@@ -108,6 +152,10 @@ impl Settlement {
         let mut hash = Sha256::new();
         hash.update(self.id.as_bytes());
         hash.update(self.delete_time.map_or(0, Timestamp::as_micros).to_be_bytes());
+        if let Approval::Approved { approve_time, .. } = &self.approval {
+            hash.update(b"approved");
+            hash.update(approve_time.as_micros().to_be_bytes());
+        }
         for counter in &self.counters {
             let counts = counter.counts;
             hash.update(counter.currency.code());

@@ -4,7 +4,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::caller;
-use super::convert::{payment_method_types as convert_type, payment_methods as convert};
+use super::convert::{
+    payment_method_changes as convert_changes, payment_method_types as convert_type, payment_methods as convert,
+};
 use super::status::from_error;
 use super::streams::{Answers, answer_chunks};
 use crate::billing::Billing;
@@ -127,6 +129,19 @@ impl PaymentMethodsService for PaymentMethodsServer {
             .await
             .map_err(from_error)?;
         Ok(Response::new(proto::DeletePaymentMethodResponse {}))
+    }
+
+    async fn list_payment_method_changes(
+        &self,
+        request: Request<proto::ListPaymentMethodChangesRequest>,
+    ) -> Result<Response<proto::ListPaymentMethodChangesResponse>, Status> {
+        let (filter, page) = convert_changes::list(request.into_inner()).map_err(from_error)?;
+        let page = self
+            .billing
+            .list_payment_method_changes(&filter, &page)
+            .await
+            .map_err(from_error)?;
+        Ok(Response::new(page.into()))
     }
 
     type ImportPaymentMethodsStream = Answers<proto::ImportPaymentMethodsResponse>;

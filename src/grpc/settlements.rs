@@ -48,6 +48,23 @@ impl SettlementsService for SettlementsServer {
         Ok(Response::new(convert::settlements_response(page).map_err(from_error)?))
     }
 
+    async fn approve_settlement(
+        &self,
+        request: Request<proto::ApproveSettlementRequest>,
+    ) -> Result<Response<proto::ApproveSettlementResponse>, Status> {
+        let (call, request) =
+            convert::approve_settlement(&caller(&request)?, request.into_inner()).map_err(from_error)?;
+        let settlement = self
+            .billing
+            .approve_settlement(&call, request)
+            .await
+            .map_err(from_error)?;
+        let settlement = convert_settle::settlement(&settlement).map_err(from_error)?;
+        Ok(Response::new(proto::ApproveSettlementResponse {
+            settlement: Some(settlement),
+        }))
+    }
+
     async fn delete_settlement(
         &self,
         request: Request<proto::DeleteSettlementRequest>,

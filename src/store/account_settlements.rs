@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::accruals::{amount, currency};
 use super::conditions::Conditions;
 use super::rows::Rows;
+use super::settlements::awaits_approval;
 use super::{Session, Tx, billing_details, payment_method_types, payment_methods, time};
 use crate::domain::account_settlements::{AccountSettlement, ProviderPayment, RowState, Status};
 use crate::domain::error::{Error, Result};
@@ -98,6 +99,7 @@ struct StateRow {
     revision: i64,
     provider_revision: i64,
     delete_time: Option<i64>,
+    awaits_approval: bool,
 }
 
 /// Whether the provider's word is its last and in no doubt: `ProviderRow::is_final`, in SQL.
@@ -127,7 +129,9 @@ const SELECT: &str = concat!(
 const STATE_COLUMNS: &str = concat!(
     "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, ",
     is_final_by_provider!(),
-    " AS provider_final, s.revision, s.provider_revision, s.delete_time"
+    " AS provider_final, s.revision, s.provider_revision, s.delete_time, ",
+    awaits_approval!(),
+    " AS awaits_approval"
 );
 
 /// Inserts rows in `NEW`.
@@ -389,6 +393,7 @@ fn state(row: StateRow) -> Result<RowState> {
         revision: row.revision,
         provider_revision: row.provider_revision,
         deleted: row.delete_time.is_some(),
+        awaits_approval: row.awaits_approval,
     })
 }
 

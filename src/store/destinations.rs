@@ -18,9 +18,9 @@ use crate::domain::payment_methods::{PaymentMethodDetails, PaymentMethodRecord, 
 const PURPOSE: &str = "payment_destination";
 
 /// Whether a method `m` has a place that another account is paid to as well.
-pub(super) const IS_SHARED: &str = "m.destination_hash IS NOT NULL AND m.destination_version_id = m.version_id \
+pub(super) const IS_SHARED: &str = "m.destination_hash IS NOT NULL AND m.destination_hash_version_id = m.version_id \
     AND EXISTS (SELECT 1 FROM payment_methods o WHERE o.destination_hash = m.destination_hash \
-        AND o.destination_version_id = o.version_id AND o.account_id <> m.account_id)";
+        AND o.destination_hash_version_id = o.version_id AND o.account_id <> m.account_id)";
 
 #[derive(FromQueryResult)]
 struct Accounts {
@@ -92,7 +92,7 @@ async fn accounts_by_hash<C: ConnectionTrait>(
     let accounts = session.backend.json_list(
         "o.account_id",
         &format!(
-            "payment_methods o WHERE o.destination_hash = input.hash AND o.destination_version_id = o.version_id \
+            "payment_methods o WHERE o.destination_hash = input.hash AND o.destination_hash_version_id = o.version_id \
              ORDER BY o.account_id LIMIT {}",
             MAX_SHARED_COUNTED + 1
         ),
@@ -129,7 +129,7 @@ pub(crate) async fn hash_missing(tx: &Tx, after: Option<Uuid>, limit: usize) -> 
     let sql = format!(
         "SELECT m.id, v.id AS version_id, v.key_id, v.sealed FROM payment_methods m \
          JOIN payment_method_versions v ON v.id = m.version_id \
-         WHERE (m.destination_version_id IS NULL OR m.destination_version_id <> m.version_id) AND m.id > $1 \
+         WHERE (m.destination_hash_version_id IS NULL OR m.destination_hash_version_id <> m.version_id) AND m.id > $1 \
          ORDER BY m.id LIMIT {limit}{lock}"
     );
     let rows: Vec<MethodRow> = tx.fetch_all(&sql, vec![after.unwrap_or_default().into()]).await?;
@@ -153,7 +153,7 @@ pub(crate) async fn hash_missing(tx: &Tx, after: Option<Uuid>, limit: usize) -> 
             .bytes("hash", hashes);
         let (source, values) = rows.source(tx.backend, 1);
         let sql = format!(
-            "UPDATE payment_methods SET destination_hash = {}, destination_version_id = input.version_id FROM {source} \
+            "UPDATE payment_methods SET destination_hash = {}, destination_hash_version_id = input.version_id FROM {source} \
              WHERE payment_methods.id = input.id AND payment_methods.version_id = input.version_id",
             none_if_empty("input.hash")
         );

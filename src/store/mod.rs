@@ -16,6 +16,7 @@ pub mod hashing;
 pub mod keys;
 pub(crate) mod open_balances;
 pub(crate) mod payees;
+pub(crate) mod payment_method_changes;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
 pub(crate) mod payout_alarms;

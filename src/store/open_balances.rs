@@ -6,12 +6,13 @@ use uuid::Uuid;
 
 use super::accruals::{amount, currency};
 use super::conditions::Conditions;
+use super::payment_methods::destination_time;
 use super::rows::Rows;
-use super::{Session, Tx};
+use super::{Session, Tx, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::Result;
 use crate::domain::ids::AccountId;
-use crate::domain::open_balances::{BalanceFilter, DefaultMethod, OpenBalance, Payee};
+use crate::domain::open_balances::{BalanceFilter, DefaultMethod, OpenBalance, Payee, Terms};
 use crate::domain::time::Date;
 
 /// Which accruals count as available.
@@ -42,6 +43,7 @@ struct Row {
     method_version_id: Option<Uuid>,
     method_type_id: Option<String>,
     payee_payable: Option<bool>,
+    destination_time: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -53,6 +55,7 @@ struct PayeeRow {
     method_version_id: Option<Uuid>,
     method_type_id: Option<String>,
     payee_payable: Option<bool>,
+    destination_time: Option<i64>,
 }
 
 const DEFAULT_METHOD: &str =
@@ -60,23 +63,29 @@ const DEFAULT_METHOD: &str =
 
 /// What decides about each row of `b`: looked up row by row, which indexes do. As joins, PostgreSQL read the tables of all
 /// accounts for every page.
-fn payee_columns() -> String {
+fn payee_columns(with_destination_time: bool) -> String {
+    // Read where it decides alone: a look-up more for each row.
+    let destination_time = if with_destination_time {
+        format!("(SELECT {} {DEFAULT_METHOD})", destination_time!())
+    } else {
+        "CAST(NULL AS bigint)".to_owned()
+    };
     format!(
         "(SELECT h.id FROM payout_holds h WHERE h.account_id = b.account_id AND h.release_time IS NULL) IS NOT NULL AS on_hold, \
          (SELECT d.version_id FROM billing_details d WHERE d.account_id = b.account_id) AS billing_details_version_id, \
          (SELECT m.version_id {DEFAULT_METHOD}) AS method_version_id, (SELECT m.type_id {DEFAULT_METHOD}) AS method_type_id, \
          (SELECT p.payable FROM payees p WHERE p.id = (SELECT m.payee_id {DEFAULT_METHOD} AND m.payee_version_id = m.version_id)) \
-             AS payee_payable"
+             AS payee_payable, {destination_time} AS destination_time"
     )
 }
 
-/// Balances after a key, by account and currency. Accounts named in the filter are shown in every currency that they ever had
+/// Balances after a key, by account and currency, with what the terms ask for. Accounts named in the filter are shown in every currency that they ever had
 /// entries in; of others only what is open.
 pub(crate) async fn list<C: ConnectionTrait>(
     session: &Session<C>,
     filter: &BalanceFilter,
-    through: Date,
-    scope: Scope,
+    terms: &Terms,
+    (through, scope): (Date, Scope),
     after: Option<&(AccountId, Currency)>,
     limit: u64,
 ) -> Result<Vec<OpenBalance>> {
@@ -118,7 +127,7 @@ pub(crate) async fn list<C: ConnectionTrait>(
             FROM accruals a WHERE {} \
             GROUP BY a.account_id, a.currency_code ORDER BY a.account_id, a.currency_code LIMIT {limit} \
          ) b ORDER BY b.account_id, b.currency_code",
-        payee_columns(),
+        payee_columns(terms.cool_off_hours > 0),
         conditions.sql()
     );
     let rows: Vec<Row> = session.fetch_all(&sql, conditions.into_values()).await?;
@@ -140,14 +149,16 @@ pub(crate) async fn payees<C: ConnectionTrait>(
     let (source, values) = rows.source(session.backend, 1);
     let sql = format!(
         "SELECT b.account_id, b.currency_code, (h.id IS NOT NULL) AS on_hold, d.version_id AS billing_details_version_id, \
-             m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable \
+             m.version_id AS method_version_id, m.type_id AS method_type_id, p.payable AS payee_payable, \
+             {} AS destination_time \
          FROM (SELECT input.account_id, input.currency_code FROM {source}) b \
          LEFT JOIN payout_holds h ON h.account_id = b.account_id AND h.release_time IS NULL \
          LEFT JOIN billing_details d ON d.account_id = b.account_id \
          LEFT JOIN payment_methods m ON m.id = (SELECT o.id FROM payment_methods o WHERE o.account_id = b.account_id \
              AND ((b.currency_code = '' AND o.is_default) OR (o.currency_code = b.currency_code AND o.is_default)) \
              ORDER BY o.id LIMIT 1) \
-         LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id"
+         LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id",
+        destination_time!()
     );
     let rows: Vec<PayeeRow> = session.fetch_all(&sql, values).await?;
     let mut payees = Vec::with_capacity(rows.len());
@@ -163,7 +174,8 @@ pub(crate) async fn payees<C: ConnectionTrait>(
             row.method_version_id,
             row.method_type_id,
             row.payee_payable,
-        );
+            row.destination_time,
+        )?;
         payees.push((AccountId::from_store(row.account_id), currency, payee));
     }
     Ok(payees)
@@ -278,7 +290,8 @@ fn balance(row: Row) -> Result<OpenBalance> {
             row.method_version_id,
             row.method_type_id,
             row.payee_payable,
-        ),
+            row.destination_time,
+        )?,
     })
 }
 
@@ -288,15 +301,18 @@ fn payee(
     version_id: Option<Uuid>,
     type_id: Option<String>,
     payee_payable: Option<bool>,
-) -> Payee {
+    destination_time: Option<i64>,
+) -> Result<Payee> {
+    let destination_time = destination_time.map(time).transpose()?;
     let method = version_id.zip(type_id).map(|(version_id, type_id)| DefaultMethod {
         version_id,
         type_id,
         payee_payable,
+        destination_time,
     });
-    Payee {
+    Ok(Payee {
         on_hold,
         billing_details_version_id,
         method,
-    }
+    })
 }

@@ -16,6 +16,7 @@ use super::{Reader, Session, Tx, destinations, from_db, payees, time};
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{AccountId, new_id};
+use crate::domain::payment_method_changes::moves_money;
 use crate::domain::payment_methods::{PayeeState, PaymentMethodDetails, PaymentMethodRecord};
 use crate::domain::sensitive::Sensitive;
 use crate::domain::time::Timestamp;
@@ -29,10 +30,22 @@ pub(super) const SEALED: SealedTable = SealedTable {
     row_id: |parts| parts.join("\0"),
 };
 
-const SELECT: &str = "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, \
-    m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
-    FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id \
-    LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id";
+/// Since when the method `m` pays to where it pays, as the default where it is; where nothing says so for the version that it
+/// has, since its last change.
+macro_rules! destination_time {
+    () => {
+        "CASE WHEN m.destination_time_version_id = m.version_id THEN m.destination_time ELSE m.update_time END"
+    };
+}
+pub(super) use destination_time;
+
+const SELECT: &str = concat!(
+    "SELECT m.id, m.account_id, m.currency_code, m.type_id, m.is_default, m.version_id, m.revision, ",
+    destination_time!(),
+    " AS destination_time, m.create_time, m.update_time, v.key_id, v.sealed, p.payable, p.reason, p.event_time \
+     FROM payment_methods m JOIN payment_method_versions v ON v.id = m.version_id \
+     LEFT JOIN payees p ON p.id = m.payee_id AND m.payee_version_id = m.version_id"
+);
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -42,6 +55,7 @@ struct Row {
     type_id: String,
     is_default: bool,
     version_id: Uuid,
+    destination_time: i64,
     revision: i64,
     create_time: i64,
     update_time: i64,
@@ -56,12 +70,17 @@ struct Row {
 pub(crate) struct MethodWrite {
     /// As it shall be. The version is the one that it has, where the details stay.
     pub(crate) record: PaymentMethodRecord,
-    /// Whether it is not there yet.
-    pub(crate) is_new: bool,
-    /// Whether it was the default of its currency and is no longer.
-    pub(crate) loses_default: bool,
+    /// As it was; none where it is new.
+    pub(crate) before: Option<PaymentMethodRecord>,
     /// Whether it gets a version: a new method does, and one whose details change.
     pub(crate) has_new_version: bool,
+}
+
+impl MethodWrite {
+    /// Whether it was the default of its currency and is no longer.
+    fn loses_default(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.is_default) && !self.record.is_default
+    }
 }
 
 #[derive(FromQueryResult)]
@@ -161,8 +180,8 @@ pub(crate) async fn insert(
     details: &PaymentMethodDetails,
     is_default: bool,
     actor: &str,
+    now: Timestamp,
 ) -> Result<PaymentMethodRecord> {
-    let now = Timestamp::now();
     let mut record = PaymentMethodRecord {
         id: new_id(),
         account_id: account_id.clone(),
@@ -171,6 +190,7 @@ pub(crate) async fn insert(
         is_default,
         details: details.clone(),
         version_id: Uuid::nil(),
+        destination_time: now,
         payee: None,
         revision: 1,
         create_time: now,
@@ -188,7 +208,9 @@ pub(crate) async fn insert(
         payee_id: Set(payee_id),
         payee_version_id: Set(payee_id.and(Some(record.version_id))),
         destination_hash: Set(destinations::hash_of(tx, &record.details)?),
-        destination_version_id: Set(Some(record.version_id)),
+        destination_time: Set(Some(record.destination_time.as_micros())),
+        destination_hash_version_id: Set(Some(record.version_id)),
+        destination_time_version_id: Set(Some(record.version_id)),
         revision: Set(record.revision),
         create_time: Set(now.as_micros()),
         update_time: Set(now.as_micros()),
@@ -206,15 +228,19 @@ pub(crate) async fn update(
     details: &PaymentMethodDetails,
     is_default: bool,
     actor: &str,
+    now: Timestamp,
 ) -> Result<PaymentMethodRecord> {
     let mut record = PaymentMethodRecord {
         currency,
         details: details.clone(),
         is_default,
         revision: current.revision + 1,
-        update_time: Timestamp::now(),
+        update_time: now,
         ..current.clone()
     };
+    if moves_money(Some(current), &record) {
+        record.destination_time = now;
+    }
     if record.currency != current.currency || record.details != current.details {
         record.version_id = insert_version(tx, &record, actor).await?;
     }
@@ -227,7 +253,9 @@ pub(crate) async fn update(
         payee_id: Set(payee_id),
         payee_version_id: Set(payee_id.and(Some(record.version_id))),
         destination_hash: Set(destinations::hash_of(tx, &record.details)?),
-        destination_version_id: Set(Some(record.version_id)),
+        destination_time: Set(Some(record.destination_time.as_micros())),
+        destination_hash_version_id: Set(Some(record.version_id)),
+        destination_time_version_id: Set(Some(record.version_id)),
         revision: Set(record.revision),
         update_time: Set(record.update_time.as_micros()),
         ..Default::default()
@@ -246,9 +274,10 @@ pub(crate) async fn write_many(tx: &Tx, mut writes: Vec<MethodWrite>, actor: &st
     let payees = payees_of(tx, &writes, now).await?;
     insert_versions(tx, &mut writes, actor, now).await?;
     // Before others become it: the unique index allows one default at any moment.
-    let losing = writes.iter().filter(|write| write.loses_default);
+    let losing = writes.iter().filter(|write| write.loses_default());
     clear_defaults(tx, losing.map(|write| write.record.id).collect()).await?;
-    let (inserted, updated): (Vec<MethodWrite>, Vec<MethodWrite>) = writes.into_iter().partition(|write| write.is_new);
+    let (inserted, updated): (Vec<MethodWrite>, Vec<MethodWrite>) =
+        writes.into_iter().partition(|write| write.before.is_none());
     insert_many(tx, &inserted, &payees, now).await?;
     update_many(tx, &updated, &payees, now).await
 }
@@ -340,10 +369,11 @@ async fn insert_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uui
     values.insert(1, Uuid::nil().into());
     let sql = format!(
         "INSERT INTO payment_methods (id, account_id, currency_code, type_id, is_default, version_id, payee_id, \
-             payee_version_id, destination_hash, destination_version_id, revision, create_time, update_time) \
+             payee_version_id, destination_hash, destination_hash_version_id, destination_time, destination_time_version_id, \
+             revision, create_time, update_time) \
          SELECT input.id, input.account_id, input.currency_code, input.type_id, input.is_default, input.version_id, \
              NULLIF(input.payee_id, $2), CASE WHEN input.payee_id <> $2 THEN input.version_id END, {}, input.version_id, \
-             input.revision, $1, $1 \
+             input.destination_time, input.version_id, input.revision, $1, $1 \
          FROM {source} ORDER BY input.position",
         destinations::none_if_empty("input.destination_hash")
     );
@@ -362,7 +392,8 @@ async fn update_many(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uui
         "UPDATE payment_methods SET is_default = input.is_default, version_id = input.version_id, \
              payee_id = NULLIF(input.payee_id, $2), \
              payee_version_id = CASE WHEN input.payee_id <> $2 THEN input.version_id END, \
-             destination_hash = {}, destination_version_id = input.version_id, \
+             destination_hash = {}, destination_hash_version_id = input.version_id, \
+             destination_time = input.destination_time, destination_time_version_id = input.version_id, \
              revision = input.revision, update_time = $1 \
          FROM {source} WHERE payment_methods.id = input.id",
         destinations::none_if_empty("input.destination_hash")
@@ -383,6 +414,10 @@ fn changing(tx: &Tx, writes: &[MethodWrite], payees: &HashMap<Uuid, Uuid>) -> Re
             records().map(|record| payees.get(&record.id).copied().unwrap_or_default()),
         )
         .bytes("destination_hash", destinations::hashes_of(tx, records())?)
+        .bigint(
+            "destination_time",
+            records().map(|record| record.destination_time.as_micros()),
+        )
         .bigint("revision", records().map(|record| record.revision));
     Ok(rows)
 }
@@ -409,11 +444,23 @@ async fn reread(tx: &Tx, record: PaymentMethodRecord) -> Result<PaymentMethodRec
     found.ok_or_else(|| Error::internal("a payment method that was just written is gone"))
 }
 
-/// Makes a method the default of its currency, or no longer the default.
-pub(crate) async fn set_default(tx: &Tx, id: Uuid, is_default: bool) -> Result<()> {
+/// Makes a locked method the default of its currency, or no longer the default.
+pub(crate) async fn set_default(
+    tx: &Tx,
+    current: &PaymentMethodRecord,
+    is_default: bool,
+    now: Timestamp,
+) -> Result<()> {
+    let since = if is_default { now } else { current.destination_time };
     tx.execute(
-        "UPDATE payment_methods SET is_default = $1, revision = revision + 1, update_time = $2 WHERE id = $3",
-        vec![is_default.into(), Timestamp::now().as_micros().into(), id.into()],
+        "UPDATE payment_methods SET is_default = $1, revision = revision + 1, update_time = $2, destination_time = $3, \
+             destination_time_version_id = version_id WHERE id = $4",
+        vec![
+            is_default.into(),
+            now.as_micros().into(),
+            since.as_micros().into(),
+            current.id.into(),
+        ],
     )
     .await?;
     Ok(())
@@ -480,6 +527,7 @@ fn open(keys: &SealingKeys, row: Row) -> Result<PaymentMethodRecord> {
         }),
         details,
         version_id: row.version_id,
+        destination_time: time(row.destination_time)?,
         revision: row.revision,
         create_time: time(row.create_time)?,
         update_time: time(row.update_time)?,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::account_settlements::status;
 use super::accruals::{amount, currency};
 use super::rows::Rows;
+use super::settlements::awaits_approval;
 use super::{Session, Tx, payment_methods, time};
 use crate::domain::account_settlements::Status;
 use crate::domain::error::{Error, Result};
@@ -65,6 +66,7 @@ struct Row {
     provider_under_way_time: Option<i64>,
     revision: i64,
     delete_time: Option<i64>,
+    awaits_approval: bool,
 }
 
 #[derive(FromQueryResult)]
@@ -101,10 +103,14 @@ struct Id {
     id: Uuid,
 }
 
-const COLUMNS: &str = "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, s.provider_reference, \
+const COLUMNS: &str = concat!(
+    "s.id, s.settlement_id, s.account_id, s.currency_code, s.amount, s.status, s.provider, s.provider_reference, \
     s.provider_raw_status, s.provider_error_code, s.provider_error_message, s.provider_final, s.provider_event_time, \
     s.provider_rank, s.provider_unmapped_status, s.provider_unmapped_time, s.provider_under_way_time, \
-    s.revision, s.delete_time";
+    s.revision, s.delete_time, ",
+    awaits_approval!(),
+    " AS awaits_approval"
+);
 const PAYOUT_COLUMNS: &str = "p.account_settlement_id, p.state, p.batch_id, p.attempt_count, p.attempt_time, p.check_count, \
     p.next_time, p.claimed_until";
 
@@ -452,6 +458,7 @@ fn provider_row(row: Row) -> Result<ProviderRow> {
         provider: row.provider,
         revision: row.revision,
         deleted: row.delete_time.is_some(),
+        awaits_approval: row.awaits_approval,
         standing,
         unmapped,
         under_way_time: row.provider_under_way_time.map(time).transpose()?,

@@ -10,6 +10,7 @@ use super::conditions::Conditions;
 use super::rotation::{KeyPart, SealedTable};
 use super::rows::Rows;
 use super::sealing::Sealed;
+use super::settlements::awaits_approval;
 use super::{Session, Tx, time};
 use crate::domain::error::{Error, Result};
 use crate::domain::payouts::{ListedEvent, ListedWord, WordOutcome};
@@ -234,8 +235,13 @@ pub(crate) async fn waiting<C: ConnectionTrait>(
     let mut found = stored.await?;
     let no_row = events(
         session,
-        "w.outcome = 'NO_ROW' AND w.account_settlement_id IS NOT NULL AND EXISTS ( \
-             SELECT 1 FROM account_settlements s WHERE s.id = w.account_settlement_id AND s.provider = w.provider)",
+        concat!(
+            "w.outcome = 'NO_ROW' AND w.account_settlement_id IS NOT NULL AND EXISTS ( \
+                 SELECT 1 FROM account_settlements s WHERE s.id = w.account_settlement_id AND s.provider = w.provider \
+                     AND (s.delete_time IS NOT NULL OR NOT ",
+            awaits_approval!(),
+            "))"
+        ),
         vec![provider.into()],
         limit,
     );

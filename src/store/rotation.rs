@@ -12,14 +12,18 @@ use uuid::Uuid;
 
 use super::rows::Rows;
 use super::sealing::Sealed;
-use super::{Backend, Session, Tx, billing_details, from_db, hashing, payment_methods, provider_events, request_ids};
+use super::{
+    Backend, Session, Tx, billing_details, from_db, hashing, payment_method_changes, payment_methods, provider_events,
+    request_ids,
+};
 use crate::domain::error::{Error, Result};
 
 /// Every table with sealed values, the oldest first. It must have the columns `key_id` and `sealed`, and an index by `key_id`
 /// and the first column of its key.
-const TABLES: [SealedTable; 5] = [
+const TABLES: [SealedTable; 6] = [
     billing_details::SEALED,
     payment_methods::SEALED,
+    payment_method_changes::SEALED,
     request_ids::SEALED,
     provider_events::SEALED,
     hashing::SEALED,

@@ -16,7 +16,7 @@ use crate::domain::account_settlements::Status;
 use crate::domain::currency::Currency;
 use crate::domain::error::{Error, Result};
 use crate::domain::money::Amount;
-use crate::domain::settlements::{Counter, Settlement, StatusCounts};
+use crate::domain::settlements::{Approval, ApprovalState, Counter, Settlement, StatusCounts};
 use crate::domain::time::{Date, Timestamp};
 
 /// Shards of a settlement's counters.
@@ -31,7 +31,21 @@ pub struct SettlementFilter {
     pub create_time_before: Option<Timestamp>,
     /// Deleted ones too.
     pub show_deleted: bool,
+    /// Only in this state of approval. Left out where it is not set, so that page tokens of before stay good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalState>,
 }
+
+/// Whether the settlement of a row `s` awaits approval. The inner statement is of few rows, which an index of these alone has,
+/// and the database runs it once for all rows. A row can't be found to need no approval before that is committed: a settlement
+/// and its rows are made together, and an approval is never taken back.
+macro_rules! awaits_approval {
+    () => {
+        "s.settlement_id IN (SELECT w.id FROM settlements w \
+            WHERE w.approval_required AND w.approve_time IS NULL AND w.delete_time IS NULL)"
+    };
+}
+pub(super) use awaits_approval;
 
 /// Changes of counters, gathered and then written in one statement.
 #[derive(Debug, Default)]
@@ -55,6 +69,9 @@ struct Row {
     actor: String,
     create_time: i64,
     delete_time: Option<i64>,
+    approval_required: bool,
+    approver: Option<String>,
+    approve_time: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -70,7 +87,8 @@ struct CounterRow {
     amount_micros: i64,
 }
 
-const COLUMNS: &str = "id, note, available_through, skipped_count, actor, create_time, delete_time";
+const COLUMNS: &str = "id, note, available_through, skipped_count, actor, create_time, delete_time, \
+    approval_required, approver, approve_time";
 
 impl CounterChanges {
     pub(crate) fn moved(&mut self, settlement_id: Uuid, currency: Currency, from: Status, to: Status) {
@@ -169,7 +187,8 @@ fn shard() -> Result<i32> {
 /// Inserts a settlement without counters.
 pub(crate) async fn insert(tx: &Tx, settlement: &Settlement) -> Result<()> {
     tx.execute(
-        "INSERT INTO settlements (id, note, available_through, skipped_count, actor, create_time) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO settlements (id, note, available_through, skipped_count, actor, create_time, approval_required) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
         vec![
             settlement.id.into(),
             settlement.note.clone().into(),
@@ -177,7 +196,58 @@ pub(crate) async fn insert(tx: &Tx, settlement: &Settlement) -> Result<()> {
             settlement.skipped_count.into(),
             settlement.actor.clone().into(),
             settlement.create_time.as_micros().into(),
+            (settlement.approval != Approval::NotRequired).into(),
         ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes all shards of the counters of a settlement that awaits approval. In them the database refuses that a row leaves `NEW`.
+pub(crate) async fn insert_unapproved_counters(tx: &Tx, settlement: &Settlement) -> Result<()> {
+    let shards = settlement
+        .counters
+        .iter()
+        .flat_map(|counter| (0..SHARDS).map(|shard| (counter.currency, shard)));
+    let shards: Vec<(Currency, i32)> = shards.collect();
+    if shards.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new()
+        .text("currency_code", shards.iter().map(|(currency, _)| currency.code()))
+        .int("shard", shards.iter().map(|(_, shard)| *shard));
+    let (source, mut values) = rows.source(tx.backend, 2);
+    values.insert(0, settlement.id.into());
+    let sql = format!(
+        "INSERT INTO settlement_counters (settlement_id, currency_code, shard, new_count, in_progress_count, paid_count, \
+             error_count, changes, amount_units, amount_micros, approved) \
+         SELECT $1, input.currency_code, input.shard, 0, 0, 0, 0, 0, 0, 0, FALSE FROM {source}"
+    );
+    tx.execute(&sql, values).await?;
+    Ok(())
+}
+
+/// Locks the counters of a settlement in their order, so that none of its rows changes until the transaction ends.
+pub(crate) async fn lock_counters(tx: &Tx, id: Uuid) -> Result<()> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT shard FROM settlement_counters WHERE settlement_id = $1 \
+         ORDER BY settlement_id, currency_code, shard{}) locked",
+        tx.backend.for_update()
+    );
+    tx.execute(&sql, vec![id.into()]).await?;
+    Ok(())
+}
+
+/// Approves a settlement whose counters are locked.
+pub(crate) async fn approve(tx: &Tx, id: Uuid, approver: &str, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "UPDATE settlement_counters SET approved = TRUE WHERE settlement_id = $1",
+        vec![id.into()],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE settlements SET approver = $1, approve_time = $2 WHERE id = $3",
+        vec![approver.into(), now.as_micros().into(), id.into()],
     )
     .await?;
     Ok(())
@@ -213,6 +283,12 @@ pub(crate) async fn list<C: ConnectionTrait>(
     conditions.and_created("id", "create_time", filter.create_time_from, filter.create_time_before);
     if !filter.show_deleted {
         conditions.and_plain("delete_time IS NULL");
+    }
+    match filter.approval {
+        None => {}
+        Some(ApprovalState::NotRequired) => conditions.and_plain("NOT approval_required"),
+        Some(ApprovalState::Pending) => conditions.and_plain("approval_required AND approve_time IS NULL"),
+        Some(ApprovalState::Approved) => conditions.and_plain("approve_time IS NOT NULL"),
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM settlements WHERE {} ORDER BY id DESC LIMIT {limit}",
@@ -286,5 +362,13 @@ fn settlement(row: Row, counters: Vec<Counter>) -> Result<Settlement> {
         actor: row.actor,
         create_time: time(row.create_time)?,
         delete_time: row.delete_time.map(time).transpose()?,
+        approval: match (row.approver, row.approve_time) {
+            (Some(approver), Some(approve_time)) => Approval::Approved {
+                approver,
+                approve_time: time(approve_time)?,
+            },
+            _ if row.approval_required => Approval::Pending,
+            _ => Approval::NotRequired,
+        },
     })
 }

@@ -6,6 +6,7 @@ use sea_orm::FromQueryResult;
 
 use super::Tx;
 use super::account_settlements::is_final_by_provider;
+use super::settlements::awaits_approval;
 use crate::domain::error::Result;
 
 /// One check: what it is, over how many rows, and the keys that break it (the first of them, and how many).
@@ -47,7 +48,7 @@ struct Count {
 const MAX_KEYS: usize = 20;
 
 /// `hi` and `lo` split a 64-bit amount, so that sums over any number of rows fit: amount = hi * 2^32 + lo.
-const RULES: [Rule; 23] = [
+const RULES: [Rule; 25] = [
     Rule {
         invariant: 1,
         rule: "money is conserved: the entries of an account and currency come to its accruals, open and claimed",
@@ -220,6 +221,22 @@ const RULES: [Rule; 23] = [
         offending: "SELECT CAST({p.account_settlement_id} AS text) AS key FROM payouts p \
             JOIN account_settlements s ON s.id = p.account_settlement_id \
             WHERE s.delete_time IS NOT NULL AND (p.state <> 'DONE' OR s.status <> 'ERROR')",
+    },
+    Rule {
+        invariant: 5,
+        rule: "the rows of a settlement that awaits approval are all in NEW",
+        counted: "account_settlements",
+        offending: concat!(
+            "SELECT CAST({s.id} AS text) AS key FROM account_settlements s WHERE s.delete_time IS NULL AND s.status <> 'NEW' AND ",
+            awaits_approval!()
+        ),
+    },
+    Rule {
+        invariant: 5,
+        rule: "a settlement's counters let its rows leave NEW when it needs no approval or has it, by another than who made it",
+        counted: "settlements",
+        offending: "SELECT DISTINCT CAST({s.id} AS text) AS key FROM settlements s JOIN settlement_counters c ON c.settlement_id = s.id \
+            WHERE c.approved <> (NOT s.approval_required OR s.approve_time IS NOT NULL) OR coalesce(s.approver = s.actor, FALSE)",
     },
     Rule {
         invariant: 6,

@@ -98,6 +98,7 @@ async fn an_empty_request_is_accepted_or_names_what_it_lacks(app: App) {
             "GetPaymentMethod"
             | "DeletePaymentMethod"
             | "GetSettlement"
+            | "ApproveSettlement"
             | "DeleteSettlement"
             | "GetAccountSettlement"
             | "DeleteAccountSettlement" => &["id"],
@@ -262,7 +263,7 @@ async fn a_page_size_below_zero_is_refused(app: App) {
         }
         tried += 1;
     }
-    assert_eq!(tried, 12, "lists");
+    assert_eq!(tried, 13, "lists");
 }
 
 async fn a_page_token_fits_its_own_list_and_filter_alone(app: App) {
@@ -470,6 +471,10 @@ fn lists(scene: &Scene) -> Vec<List> {
         account_id: "aff-1".to_owned(),
         ..Default::default()
     };
+    let method_changes = proto::ListPaymentMethodChangesRequest {
+        account_id: "aff-1".to_owned(),
+        ..Default::default()
+    };
     let entries = proto::ListEntriesRequest {
         account_id: "aff-1".to_owned(),
         ..Default::default()
@@ -522,6 +527,11 @@ fn lists(scene: &Scene) -> Vec<List> {
             "PaymentMethodsService/ListPaymentMethods",
             Vec::new(),
             Some(methods.encode_to_vec()),
+        ),
+        list(
+            "PaymentMethodsService/ListPaymentMethodChanges",
+            Vec::new(),
+            Some(method_changes.encode_to_vec()),
         ),
         list("BalancesService/ListEntries", Vec::new(), Some(entries.encode_to_vec())),
         list(
@@ -1088,6 +1098,7 @@ fn good_request(name: &str, scene: &Scene) -> Vec<u8> {
         "HoldPayouts" => &[("account_id", "hold-3"), ("reason", "a check")],
         "ReleasePayouts" => &[("account_id", "hold-2")],
         "GetSettlement" => &[("id", &scene.settlement_id)],
+        "ApproveSettlement" => &[("id", &scene.settlement_id)],
         "DeleteSettlement" => &[("id", &scene.other_settlement_id)],
         "ListSkippedAccounts" => &[("settlement_id", &scene.settlement_id)],
         "GetAccountSettlement" => &[("id", &scene.new_row)],

@@ -271,6 +271,7 @@ async fn everything_is_sealed_anew_and_the_old_key_can_go(app: App) {
     for told in [
         "billing_details_versions: 2 of 2 rows",
         "payment_method_versions: 3 of 3 rows",
+        "payment_method_changes: 3 of 3 rows",
         "hash_keys: 1 of 1 rows",
         "nothing is sealed with test any more: it may be dropped once every process writes with new",
     ] {

@@ -10,9 +10,11 @@
     reason = "a test fails by a panic"
 )]
 
+mod approvals;
 mod billing_details;
 mod bulk;
 mod cancel;
+mod cool_off;
 mod delete;
 mod entries;
 mod errors;
@@ -21,6 +23,7 @@ mod imports;
 mod key_rotation;
 mod model;
 mod open_balances;
+mod payment_method_changes;
 mod payment_methods;
 mod posting;
 mod process;
@@ -66,9 +69,11 @@ fn main() -> ExitCode {
     harness::main(
         |url| Box::pin(app::migrate(url)),
         vec![
+            approvals::scenarios(),
             billing_details::scenarios(),
             bulk::scenarios(),
             cancel::scenarios(),
+            cool_off::scenarios(),
             delete::scenarios(),
             entries::scenarios(),
             errors::scenarios(),
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
             key_rotation::scenarios(),
             model::scenarios(),
             open_balances::scenarios(),
+            payment_method_changes::scenarios(),
             payment_methods::scenarios(),
             posting::scenarios(),
             process::scenarios(),

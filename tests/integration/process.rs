@@ -341,6 +341,21 @@ fn damages(scene: &Scene) -> Vec<(&'static str, &'static str, &str)> {
             &scene.sent_row,
         ),
         (
+            "the rows of a settlement that awaits approval",
+            "UPDATE settlements SET approval_required = TRUE",
+            live,
+        ),
+        (
+            "a settlement's counters let",
+            "UPDATE settlements SET approval_required = TRUE",
+            &scene.settlement,
+        ),
+        (
+            "a settlement's counters let",
+            "UPDATE settlement_counters SET new_count = 0, in_progress_count = 0, paid_count = 0, error_count = 0, approved = FALSE",
+            &scene.settlement,
+        ),
+        (
             pairs,
             "DELETE FROM entries WHERE kind = 'CARRY_FORWARD' AND amount > 0",
             "",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use affiliate_billing::billing::ChangeControl;
 use affiliate_billing::proto;
 use affiliate_billing::proto::AccountSettlementStatus as RowStatus;
 use affiliate_billing::proto::ImportOutcome;
@@ -494,7 +495,7 @@ async fn deletions(twice: &mut Twice<'_>, settlement_id: &str) {
     let name = "SettlementsService/DeleteAccountSettlement";
     let other = delete(&request_id());
     let _: proto::DeleteAccountSettlementResponse = twice.call(name, &delete(&row), &other).await;
-    let again = twice.app.settle(&[ACCOUNT]).await.settlement.unwrap().id;
+    let again = approval(twice).await;
     let delete = |id: &str| proto::DeleteSettlementRequest {
         id: id.to_owned(),
         ..Default::default()
@@ -507,6 +508,24 @@ async fn deletions(twice: &mut Twice<'_>, settlement_id: &str) {
     };
     let name = "BillingDetailsService/DeleteBillingDetails";
     let _: proto::DeleteBillingDetailsResponse = twice.call(name, &delete(ACCOUNT), &delete("another")).await;
+}
+
+/// A settlement that somebody else made, approved.
+async fn approval(twice: &mut Twice<'_>) -> String {
+    let controlled = twice.app.controlled(ChangeControl {
+        require_approval: true,
+        ..ChangeControl::default()
+    });
+    let id = controlled.await.settle(&[ACCOUNT]).await.settlement.unwrap().id;
+    let made_by_another = "UPDATE settlements SET actor = 'somebody' WHERE approval_required";
+    twice.tables.execute(made_by_another).await;
+    let approve = |id: &str| proto::ApproveSettlementRequest {
+        id: id.to_owned(),
+        ..Default::default()
+    };
+    let name = "SettlementsService/ApproveSettlement";
+    let _: proto::ApproveSettlementResponse = twice.call(name, &approve(&id), &approve(&request_id())).await;
+    id
 }
 
 fn personal_details(locality: &str) -> proto::BillingDetails {

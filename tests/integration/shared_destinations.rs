@@ -366,11 +366,10 @@ async fn methods_of_an_older_version_are_compared_once_they_are_hashed(app: App)
     app.with_method(bank_method("aff-3", "EUR")).await;
     let tables = Tables::open(&app.database_url).await;
     // An older version makes a method without a hash, and changes one that has one.
-    let forget =
-        "UPDATE payment_methods SET destination_hash = NULL, destination_version_id = NULL WHERE account_id = 'aff-1'";
+    let forget = "UPDATE payment_methods SET destination_hash = NULL, destination_hash_version_id = NULL WHERE account_id = 'aff-1'";
     tables.execute(forget).await;
     update(&app, &changed.id, iban(IBAN), "bank_transfer.iban").await;
-    let stale = "UPDATE payment_methods SET destination_version_id = (SELECT o.version_id FROM payment_methods o \
+    let stale = "UPDATE payment_methods SET destination_hash_version_id = (SELECT o.version_id FROM payment_methods o \
         WHERE o.account_id = 'aff-3') WHERE account_id = 'aff-2'";
     tables.execute(stale).await;
     assert_eq!(shared(&app).await, [""; 0], "a hash counts for its version alone");
@@ -386,12 +385,12 @@ async fn methods_of_an_older_version_are_compared_once_they_are_hashed(app: App)
     assert_eq!(app.billing.hash_missing_destinations(None).await.unwrap(), None, "once");
     // One that does not open keeps no other from being compared.
     tables
-        .execute("UPDATE payment_methods SET destination_version_id = NULL")
+        .execute("UPDATE payment_methods SET destination_hash_version_id = NULL")
         .await;
     let damage = "UPDATE payment_method_versions SET key_id = 'gone' WHERE account_id = 'aff-1'";
     tables.execute(damage).await;
     assert!(app.billing.hash_missing_destinations(None).await.unwrap().is_some());
-    let hashed = "SELECT account_id FROM payment_methods WHERE destination_version_id = version_id ORDER BY 1";
+    let hashed = "SELECT account_id FROM payment_methods WHERE destination_hash_version_id = version_id ORDER BY 1";
     assert_eq!(tables.texts(hashed).await, ["aff-2", "aff-3"]);
     tables
         .execute("UPDATE payment_method_versions SET key_id = 'test'")

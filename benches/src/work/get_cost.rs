@@ -233,6 +233,7 @@ impl SettlementsService for Echo {
     not_echoed! {
         get_settlement(GetSettlementRequest) -> GetSettlementResponse,
         list_settlements(ListSettlementsRequest) -> ListSettlementsResponse,
+        approve_settlement(ApproveSettlementRequest) -> ApproveSettlementResponse,
         delete_settlement(DeleteSettlementRequest) -> DeleteSettlementResponse,
         list_skipped_accounts(ListSkippedAccountsRequest) -> ListSkippedAccountsResponse,
         list_account_settlements(ListAccountSettlementsRequest) -> ListAccountSettlementsResponse,

@@ -436,6 +436,7 @@ impl From<SettleSkipReason> for proto::SettleSkipReason {
             SettleSkipReason::AmountAboveOpenBalance => Self::AmountAboveOpenBalance,
             SettleSkipReason::BelowMinimum => Self::BelowMinimum,
             SettleSkipReason::PayeeNotPayable => Self::PayeeNotPayable,
+            SettleSkipReason::PaymentMethodCoolingOff => Self::PaymentMethodCoolingOff,
         }
     }
 }
@@ -457,6 +458,7 @@ impl From<ShownBalance> for proto::OpenBalance {
             not_payable_reason: reason.into(),
             payable_money,
             payment_method_type_id: balance.payee.method.map(|method| method.type_id).unwrap_or_default(),
+            cooling_off_until: shown.cooling_off_until.map(Into::into),
         }
     }
 }

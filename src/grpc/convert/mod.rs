@@ -3,6 +3,7 @@
 pub(crate) mod balances;
 pub(crate) mod billing_details;
 pub(crate) mod imports;
+pub(crate) mod payment_method_changes;
 pub(crate) mod payment_method_types;
 pub(crate) mod payment_methods;
 pub(crate) mod settle_balances;

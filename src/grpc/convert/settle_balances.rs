@@ -9,7 +9,7 @@ use crate::domain::error::{Result, Violations};
 use crate::domain::ids::check_text;
 use crate::domain::money::{Amount, Money};
 use crate::domain::permissions::Identity;
-use crate::domain::settlements::{MAX_NOTE_BYTES, Settlement, SkippedAccount};
+use crate::domain::settlements::{Approval, ApprovalState, MAX_NOTE_BYTES, Settlement, SkippedAccount};
 use crate::domain::time::Date;
 use crate::grpc::convert;
 use crate::proto;
@@ -144,6 +144,10 @@ pub(crate) fn settle_response(outcome: SettleOutcome, validate_only: bool) -> Re
 
 pub(crate) fn settlement(settlement: &Settlement) -> Result<proto::Settlement> {
     let counts = settlement.status_counts();
+    let (approver, approve_time) = match &settlement.approval {
+        Approval::NotRequired | Approval::Pending => (String::new(), None),
+        Approval::Approved { approver, approve_time } => (approver.clone(), Some((*approve_time).into())),
+    };
     Ok(proto::Settlement {
         id: settlement.id.to_string(),
         note: settlement.note.clone(),
@@ -161,7 +165,20 @@ pub(crate) fn settlement(settlement: &Settlement) -> Result<proto::Settlement> {
         etag: settlement.etag()?,
         delete_time: settlement.delete_time.map(Into::into),
         actor: settlement.actor.clone(),
+        approval_state: proto::ApprovalState::from(settlement.approval.state()).into(),
+        approver,
+        approve_time,
     })
+}
+
+impl From<ApprovalState> for proto::ApprovalState {
+    fn from(state: ApprovalState) -> Self {
+        match state {
+            ApprovalState::NotRequired => Self::NotRequired,
+            ApprovalState::Pending => Self::Pending,
+            ApprovalState::Approved => Self::Approved,
+        }
+    }
 }
 
 impl From<&SkippedAccount> for proto::SkippedAccount {
@@ -178,6 +195,7 @@ impl From<&SkippedAccount> for proto::SkippedAccount {
                 .unwrap_or_default(),
             reason: proto::SettleSkipReason::from(skipped.reason).into(),
             money: money.as_ref().map(Into::into),
+            cooling_off_until: skipped.cooling_off_until.map(Into::into),
         }
     }
 }

@@ -7,8 +7,8 @@ use super::payment_methods::view;
 use super::settle_balances::settlement;
 use crate::billing::page::{Page, PageRequest};
 use crate::billing::{
-    AccountSettlementFilter, BulkItem, BulkOutcome, BulkUpdateStatus, Call, DeleteAccountSettlement, DeleteSettlement,
-    SettlementFilter, StatusTarget, UpdateStatus,
+    AccountSettlementFilter, ApproveSettlement, BulkItem, BulkOutcome, BulkUpdateStatus, Call, DeleteAccountSettlement,
+    DeleteSettlement, SettlementFilter, StatusTarget, UpdateStatus,
 };
 use crate::domain::account_settlements::{
     AccountSettlement, MAX_BULK_IDS, MAX_PAYMENT_REFERENCE_BYTES, MAX_REASON_BYTES, ProviderPayment, Status,
@@ -18,7 +18,7 @@ use crate::domain::error::{Result, Violations};
 use crate::domain::ids::{AccountId, check_text, parse_uuid};
 use crate::domain::payment_methods::View;
 use crate::domain::permissions::Identity;
-use crate::domain::settlements::{Settlement, SkippedAccount};
+use crate::domain::settlements::{ApprovalState, Settlement, SkippedAccount};
 use crate::domain::time::Timestamp;
 use crate::grpc::convert;
 use crate::proto;
@@ -56,9 +56,33 @@ pub(crate) fn list_settlements(request: proto::ListSettlementsRequest) -> Result
             &mut violations,
         ),
         show_deleted: request.show_deleted,
+        approval: approval_state(request.approval_state, &mut violations),
     };
     let page = convert::page(request.page_size, request.page_token, &mut violations);
     violations.finish(Some((filter, page)))
+}
+
+fn approval_state(state: i32, violations: &mut Violations) -> Option<ApprovalState> {
+    match proto::ApprovalState::try_from(state) {
+        Ok(proto::ApprovalState::Unspecified) => None,
+        Ok(proto::ApprovalState::NotRequired) => Some(ApprovalState::NotRequired),
+        Ok(proto::ApprovalState::Pending) => Some(ApprovalState::Pending),
+        Ok(proto::ApprovalState::Approved) => Some(ApprovalState::Approved),
+        Err(_) => {
+            violations.push("approval_state", "must be NOT_REQUIRED, PENDING or APPROVED");
+            None
+        }
+    }
+}
+
+pub(crate) fn approve_settlement(
+    caller: &Identity,
+    request: proto::ApproveSettlementRequest,
+) -> Result<(Call, ApproveSettlement)> {
+    let mut violations = Violations::new();
+    let call = convert::call(caller, &request.request_id, &mut violations);
+    let id = convert::uuid("id", &request.id, &mut violations);
+    violations.finish(id.map(|id| (call, ApproveSettlement { id, etag: request.etag })))
 }
 
 pub(crate) fn delete_settlement(
@@ -430,6 +454,7 @@ impl From<StatusSkipReason> for proto::StatusSkipReason {
             StatusSkipReason::UnexpectedStatus => Self::UnexpectedStatus,
             StatusSkipReason::AlreadyInStatus => Self::AlreadyInStatus,
             StatusSkipReason::ReasonRequired => Self::ReasonRequired,
+            StatusSkipReason::AwaitingApproval => Self::AwaitingApproval,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use affiliate_billing::authentication::Access;
-use affiliate_billing::billing::Billing;
+use affiliate_billing::billing::{Billing, ChangeControl};
 use affiliate_billing::proto::balances_service_client::BalancesServiceClient;
 use affiliate_billing::proto::billing_details_service_client::BillingDetailsServiceClient;
 use affiliate_billing::proto::payment_methods_service_client::PaymentMethodsServiceClient;
@@ -108,6 +108,22 @@ impl App {
         let (billing, stopping) = (self.billing.clone(), self.shutdown.clone());
         tokio::spawn(async move { server::run(listener, billing, access, stopping).await.unwrap() });
         address
+    }
+
+    /// As [`App::guarded`], with change control.
+    pub(crate) async fn guarded_with(&self, access: Access, change_control: ChangeControl) -> SocketAddr {
+        let controlled = Self {
+            billing: self.billing.clone().with_change_control(change_control),
+            ..self.clone()
+        };
+        controlled.guarded(access).await
+    }
+
+    /// Calls that go to a further server on the same work, with change control. It stops with the first one.
+    pub(crate) async fn controlled(&self, change_control: ChangeControl) -> Self {
+        let address = self.guarded_with(Access::default(), change_control).await;
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        self.through(endpoint.connect().await.unwrap())
     }
 
     /// Whether it runs on PostgreSQL.

@@ -137,6 +137,23 @@ impl App {
             .unwrap()
     }
 
+    /// Imports methods as one chunk; what became of each.
+    pub(crate) async fn import_chunk_of_methods(
+        &self,
+        methods: Vec<proto::PaymentMethod>,
+        request_id: &str,
+    ) -> Vec<proto::ImportOutcome> {
+        let request = proto::ImportPaymentMethodsRequest {
+            payment_methods: methods,
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        };
+        let mut client = self.payment_methods();
+        let answers = client.import_payment_methods(tokio_stream::once(request)).await;
+        let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+        answer.results.iter().map(|result| result.outcome()).collect()
+    }
+
     /// Posts entries that all must be new.
     pub(crate) async fn post(&self, entries: Vec<proto::Entry>) {
         let request = proto::PostEntriesRequest {

@@ -36,6 +36,11 @@ impl Tables {
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
+    /// Whether the database takes a statement.
+    pub(crate) async fn takes(&self, sql: &str) -> bool {
+        self.connection.execute_unprepared(sql).await.is_ok()
+    }
+
     /// The first column, which must be text.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let statement = Statement::from_string(self.connection.get_database_backend(), sql);
