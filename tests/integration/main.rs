@@ -21,6 +21,7 @@ mod errors;
 mod flow;
 mod imports;
 mod key_rotation;
+mod leaks;
 mod model;
 mod open_balances;
 mod payment_method_changes;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
             flow::scenarios(),
             imports::scenarios(),
             key_rotation::scenarios(),
+            leaks::scenarios(),
             model::scenarios(),
             open_balances::scenarios(),
             payment_method_changes::scenarios(),

@@ -117,16 +117,37 @@ pub(crate) async fn call(channel: &Channel, name: &str, messages: Vec<Vec<u8>>) 
 }
 
 pub(crate) async fn call_path(channel: &Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Status> {
+    let (answers, end) = call_as(channel, path, None, messages).await;
+    end.map_or(Ok(answers), Err)
+}
+
+/// The same with an authorization header: the answers, and the error that ended them.
+pub(crate) async fn call_as(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+    messages: Vec<Vec<u8>>,
+) -> (Vec<Vec<u8>>, Option<Status>) {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let path: PathAndQuery = path.parse().unwrap();
-    let request = Request::new(tokio_stream::iter(messages));
-    let mut stream = grpc.streaming(request, path, Bytes).await?.into_inner();
-    let mut answers = Vec::new();
-    while let Some(answer) = stream.message().await? {
-        answers.push(answer);
+    let mut request = Request::new(tokio_stream::iter(messages));
+    if let Some(authorization) = authorization {
+        let value = authorization.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
     }
-    Ok(answers)
+    let mut stream = match grpc.streaming(request, path, Bytes).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return (Vec::new(), Some(status)),
+    };
+    let mut answers = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) => return (answers, None),
+            Err(status) => return (answers, Some(status)),
+        }
+    }
 }
 
 /// The first answer of a call with one message and an authorization header; those after it are not waited for.

@@ -1,0 +1,159 @@
+//! Values that can be told from everything else, and the search for them in whatever form they are written.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+/// Who may see a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Who may read the resource, in its own answers: names, addresses, tax ids.
+    Shown,
+    /// Only who may unmask, or nobody: bank details, payee ids, secrets.
+    Secret,
+}
+
+/// A value with who may see it.
+pub(crate) struct Marked {
+    value: String,
+    class: Class,
+    forms: Vec<Vec<u8>>,
+}
+
+impl Marked {
+    pub(crate) fn new(class: Class, value: &str) -> Self {
+        assert!(value.len() >= 8, "too short to be told from chance: {value}");
+        Self {
+            value: value.to_owned(),
+            class,
+            forms: forms(value),
+        }
+    }
+}
+
+/// All forms in which a value is looked for, in lower case: what is searched is put into lower case too.
+fn forms(value: &str) -> Vec<Vec<u8>> {
+    let spaceless: String = value.split_whitespace().collect();
+    let mut forms = Vec::new();
+    for text in [value, spaceless.as_str()] {
+        for text in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
+            forms.push(text.to_lowercase().into_bytes());
+            forms.push(percent_encoded(&text).to_lowercase().into_bytes());
+            forms.push(hexadecimal(text.as_bytes()).into_bytes());
+            forms.extend(in_base64(text.as_bytes()));
+        }
+    }
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02x}")
+        }
+    });
+    encoded.collect()
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What base64 makes of it wherever it begins in what is encoded; characters that its neighbours have a part in are left out.
+fn in_base64(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let encoded = (0..3).map(|before| {
+        let padded = [vec![0; before], bytes.to_vec()].concat();
+        let text = STANDARD_NO_PAD.encode(&padded);
+        let whole = padded.len() / 3 * 4;
+        let first = [0, 2, 3][before];
+        text[first..whole].to_lowercase().into_bytes()
+    });
+    encoded.collect()
+}
+
+/// A place that was searched, in lower case, with what stands in it in hexadecimal also as bytes.
+pub(crate) struct Place {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Place {
+    pub(crate) fn new(name: impl Into<String>, bytes: &[u8]) -> Self {
+        let mut lower = bytes.to_ascii_lowercase();
+        let decoded = from_hexadecimal(&lower);
+        lower.extend(decoded.to_ascii_lowercase());
+        Self {
+            name: name.into(),
+            bytes: lower,
+        }
+    }
+
+    /// What of the marked values stands here.
+    pub(crate) fn found(&self, marked: &[Marked], may_show: bool) -> Vec<String> {
+        let forbidden = marked.iter().filter(|each| each.class == Class::Secret || !may_show);
+        let found = forbidden.filter_map(|each| {
+            let form = each.forms.iter().find(|form| contains(&self.bytes, form))?;
+            Some(format!(
+                "{}: {:?} as {:?}",
+                self.name,
+                each.value,
+                String::from_utf8_lossy(form)
+            ))
+        });
+        found.collect()
+    }
+}
+
+/// The bytes of all runs of hexadecimal digits that are no word or number, with a gap between them.
+fn from_hexadecimal(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for run in text.split(|byte| !byte.is_ascii_hexdigit()) {
+        if run.len() >= 16 && run.len() % 2 == 0 {
+            let digit = |digit: u8| char::from(digit).to_digit(16).unwrap();
+            bytes.extend(
+                run.chunks(2)
+                    .map(|pair| u8::try_from(digit(pair[0]) * 16 + digit(pair[1])).unwrap()),
+            );
+            bytes.push(b' ');
+        }
+    }
+    bytes
+}
+
+fn contains(bytes: &[u8], form: &[u8]) -> bool {
+    let first = form[0];
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
+    starts
+        .map(|(place, _)| place)
+        .any(|place| bytes[place..].starts_with(form))
+}
+
+/// That the search finds what is there, in each form and class: a search that finds nothing proves nothing.
+pub(crate) fn the_search_finds_every_form() {
+    const VALUE: &str = "Ada Byron 12/7";
+    let marked = [Marked::new(Class::Shown, VALUE)];
+    let encode = |text: &str| STANDARD_NO_PAD.encode(text);
+    for text in [
+        "x Ada Byron 12/7 y".to_owned(),
+        "ADA BYRON 12/7".to_owned(),
+        "adabyron12/7".to_owned(),
+        "name=Ada%20Byron%2012%2F7&".to_owned(),
+        format!("'\\x{}'", hexadecimal(VALUE.as_bytes())),
+        format!("'\\x{}'", hexadecimal(b"{\"name\":\"ada byron 12/7\"}")),
+        encode("Ada Byron 12/7"),
+        encode("1Ada Byron 12/7 and more"),
+        encode("12Ada Byron 12/7 and more"),
+        encode("123ADA BYRON 12/7 and more"),
+    ] {
+        let place = Place::new("text", text.as_bytes());
+        assert_eq!(place.found(&marked, false).len(), 1, "not found in {text}");
+        assert_eq!(place.found(&marked, true).len(), 0);
+        let secret = [Marked::new(Class::Secret, VALUE)];
+        assert_eq!(place.found(&secret, true).len(), 1);
+    }
+    let other = Place::new("text", b"Ada Lovelace 12/7, QWRhIEx1YmxhY2U");
+    assert_eq!(other.found(&marked, false), Vec::<String>::new());
+}
