@@ -1,5 +1,8 @@
 //! Values that can be told from everything else, and the search for them in whatever form they are written.
 
+use std::collections::BTreeMap;
+
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
@@ -12,20 +15,29 @@ pub(crate) enum Class {
     Secret,
 }
 
-/// A value with who may see it.
+/// Values to look for, all at once.
 pub(crate) struct Marked {
-    value: String,
-    class: Class,
-    forms: Vec<Vec<u8>>,
+    values: Vec<(String, Class)>,
+    /// For each form, whose it is.
+    owners: Vec<usize>,
+    searcher: AhoCorasick,
 }
 
 impl Marked {
-    pub(crate) fn new(class: Class, value: &str) -> Self {
-        assert!(value.len() >= 8, "too short to be told from chance: {value}");
+    pub(crate) fn new(values: &[(&str, Class)]) -> Self {
+        let mut owners = Vec::new();
+        let mut all_forms = Vec::new();
+        for (owner, (value, _)) in values.iter().enumerate() {
+            assert!(value.len() >= 8, "too short to be told from chance: {value}");
+            for form in forms(value) {
+                owners.push(owner);
+                all_forms.push(form);
+            }
+        }
         Self {
-            value: value.to_owned(),
-            class,
-            forms: forms(value),
+            values: values.iter().map(|(value, class)| ((*value).to_owned(), *class)).collect(),
+            owners,
+            searcher: AhoCorasick::new(&all_forms).unwrap(),
         }
     }
 }
@@ -91,19 +103,21 @@ impl Place {
         }
     }
 
-    /// What of the marked values stands here.
-    pub(crate) fn found(&self, marked: &[Marked], may_show: bool) -> Vec<String> {
-        let forbidden = marked.iter().filter(|each| each.class == Class::Secret || !may_show);
-        let found = forbidden.filter_map(|each| {
-            let form = each.forms.iter().find(|form| contains(&self.bytes, form))?;
-            Some(format!(
-                "{}: {:?} as {:?}",
-                self.name,
-                each.value,
-                String::from_utf8_lossy(form)
-            ))
-        });
-        found.collect()
+    /// What of the marked values stands here, each told once, with what stands around it.
+    pub(crate) fn found(&self, marked: &Marked, may_show: bool) -> Vec<String> {
+        let mut found = BTreeMap::new();
+        for hit in marked.searcher.find_overlapping_iter(&self.bytes) {
+            let owner = marked.owners[hit.pattern()];
+            let (value, class) = &marked.values[owner];
+            if *class == Class::Secret || !may_show {
+                let around = hit.start().saturating_sub(200)..(hit.end() + 60).min(self.bytes.len());
+                let around = String::from_utf8_lossy(&self.bytes[around]);
+                found
+                    .entry(owner)
+                    .or_insert_with(|| format!("{}: {value:?} in {around:?}", self.name));
+            }
+        }
+        found.into_values().collect()
     }
 }
 
@@ -123,18 +137,10 @@ fn from_hexadecimal(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn contains(bytes: &[u8], form: &[u8]) -> bool {
-    let first = form[0];
-    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
-    starts
-        .map(|(place, _)| place)
-        .any(|place| bytes[place..].starts_with(form))
-}
-
 /// That the search finds what is there, in each form and class: a search that finds nothing proves nothing.
 pub(crate) fn the_search_finds_every_form() {
     const VALUE: &str = "Ada Byron 12/7";
-    let marked = [Marked::new(Class::Shown, VALUE)];
+    let marked = Marked::new(&[(VALUE, Class::Shown)]);
     let encode = |text: &str| STANDARD_NO_PAD.encode(text);
     for text in [
         "x Ada Byron 12/7 y".to_owned(),
@@ -151,7 +157,7 @@ pub(crate) fn the_search_finds_every_form() {
         let place = Place::new("text", text.as_bytes());
         assert_eq!(place.found(&marked, false).len(), 1, "not found in {text}");
         assert_eq!(place.found(&marked, true).len(), 0);
-        let secret = [Marked::new(Class::Secret, VALUE)];
+        let secret = Marked::new(&[(VALUE, Class::Secret)]);
         assert_eq!(place.found(&secret, true).len(), 1);
     }
     let other = Place::new("text", b"Ada Lovelace 12/7, QWRhIEx1YmxhY2U");
