@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// Who may see a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,10 @@ impl Marked {
             }
         }
         Self {
-            values: values.iter().map(|(value, class)| ((*value).to_owned(), *class)).collect(),
+            values: values
+                .iter()
+                .map(|(value, class)| ((*value).to_owned(), *class))
+                .collect(),
             owners,
             searcher: AhoCorasick::new(&all_forms).unwrap(),
         }
@@ -51,7 +54,10 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
             forms.push(text.to_lowercase().into_bytes());
             forms.push(percent_encoded(&text).to_lowercase().into_bytes());
             forms.push(hexadecimal(text.as_bytes()).into_bytes());
-            forms.extend(in_base64(text.as_bytes()));
+            for encoded in in_base64(text.as_bytes()) {
+                forms.push(encoded.replace('+', "-").replace('/', "_").into_bytes());
+                forms.push(encoded.into_bytes());
+            }
         }
     }
     forms.sort_unstable();
@@ -74,14 +80,14 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What base64 makes of it wherever it begins in what is encoded; characters that its neighbours have a part in are left out.
-fn in_base64(bytes: &[u8]) -> Vec<Vec<u8>> {
+/// What standard base64 makes of it wherever it begins in what is encoded; characters that its neighbours have a part in are left out.
+fn in_base64(bytes: &[u8]) -> Vec<String> {
     let encoded = (0..3).map(|before| {
         let padded = [vec![0; before], bytes.to_vec()].concat();
         let text = STANDARD_NO_PAD.encode(&padded);
         let whole = padded.len() / 3 * 4;
         let first = [0, 2, 3][before];
-        text[first..whole].to_lowercase().into_bytes()
+        text[first..whole].to_lowercase()
     });
     encoded.collect()
 }
@@ -159,6 +165,15 @@ pub(crate) fn the_search_finds_every_form() {
         assert_eq!(place.found(&marked, true).len(), 0);
         let secret = Marked::new(&[(VALUE, Class::Secret)]);
         assert_eq!(place.found(&secret, true).len(), 1);
+    }
+    // `?` and `>` make the characters in which the alphabets of base64 differ.
+    let odd = Marked::new(&[("Ada?>? Byron", Class::Secret)]);
+    for text in ["Ada?>? Byron", "12Ada?>? Byron and more"] {
+        assert_ne!(URL_SAFE_NO_PAD.encode(text), encode(text));
+        for encoded in [URL_SAFE_NO_PAD.encode(text), encode(text)] {
+            let place = Place::new("text", encoded.as_bytes());
+            assert_eq!(place.found(&odd, false).len(), 1, "not found in {encoded}");
+        }
     }
     let other = Place::new("text", b"Ada Lovelace 12/7, QWRhIEx1YmxhY2U");
     assert_eq!(other.found(&marked, false), Vec::<String>::new());

@@ -8,9 +8,11 @@ use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+use tokio_stream::Stream;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -117,17 +119,27 @@ pub(crate) async fn call(channel: &Channel, name: &str, messages: Vec<Vec<u8>>) 
 }
 
 pub(crate) async fn call_path(channel: &Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Status> {
-    let (answers, end) = call_as(channel, path, None, messages).await;
-    end.map_or(Ok(answers), Err)
+    let answered = call_as(channel, path, None, messages).await;
+    answered.end.map_or(Ok(answered.messages), Err)
 }
 
-/// The same with an authorization header: the answers, and the error that ended them.
+/// What came back of a call.
+#[derive(Default)]
+pub(crate) struct Answered {
+    pub(crate) messages: Vec<Vec<u8>>,
+    /// The headers, and the trailers of a call that went well.
+    pub(crate) metadata: Vec<MetadataMap>,
+    /// The error that ended it.
+    pub(crate) end: Option<Status>,
+}
+
+/// The same with an authorization header, and with all that came back.
 pub(crate) async fn call_as(
     channel: &Channel,
     path: &str,
     authorization: Option<&str>,
     messages: Vec<Vec<u8>>,
-) -> (Vec<Vec<u8>>, Option<Status>) {
+) -> Answered {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let path: PathAndQuery = path.parse().unwrap();
@@ -136,18 +148,24 @@ pub(crate) async fn call_as(
         let value = authorization.parse().unwrap();
         request.metadata_mut().insert("authorization", value);
     }
-    let mut stream = match grpc.streaming(request, path, Bytes).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return (Vec::new(), Some(status)),
-    };
-    let mut answers = Vec::new();
-    loop {
-        match stream.message().await {
-            Ok(Some(answer)) => answers.push(answer),
-            Ok(None) => return (answers, None),
-            Err(status) => return (answers, Some(status)),
-        }
+    let mut answered = Answered::default();
+    answered.end = received(&mut grpc, request, path, &mut answered).await.err();
+    answered
+}
+
+async fn received(
+    grpc: &mut Grpc<Channel>,
+    request: Request<impl Stream<Item = Vec<u8>> + Send + 'static>,
+    path: PathAndQuery,
+    answered: &mut Answered,
+) -> Result<(), Status> {
+    let (headers, mut stream, _) = grpc.streaming(request, path, Bytes).await?.into_parts();
+    answered.metadata.push(headers);
+    while let Some(message) = stream.message().await? {
+        answered.messages.push(message);
     }
+    answered.metadata.extend(stream.trailers().await?);
+    Ok(())
 }
 
 /// The first answer of a call with one message and an authorization header; those after it are not waited for.
