@@ -75,7 +75,7 @@ const BAD_VAT_ID: &str = "DE136695977";
 const BAD_ID: &str = "Fremdkennung-Leckage-0815";
 
 /// RPCs whose answers show what is [`Class::Shown`].
-const SHOWING: [Rpc; 12] = [
+const SHOWING: [Rpc; 13] = [
     Rpc::CreateBillingDetails,
     Rpc::GetBillingDetails,
     Rpc::ListBillingDetails,
@@ -84,6 +84,7 @@ const SHOWING: [Rpc; 12] = [
     Rpc::GetPaymentMethod,
     Rpc::ListPaymentMethods,
     Rpc::UpdatePaymentMethod,
+    Rpc::ListPaymentMethodChanges,
     Rpc::GetAccountSettlement,
     Rpc::ListAccountSettlements,
     Rpc::UpdateAccountSettlementStatus,
@@ -178,13 +179,15 @@ async fn personal_data_and_secrets_are_nowhere_else(app: App) {
     };
     let files = Files::new();
     let known = Known::new("everything", &Role::ALL.map(Role::name));
-    files.write_identities(&[&known]);
+    let approver = Known::new("approver", &Role::ALL.map(Role::name));
+    files.write_identities(&[&known, &approver]);
     let identities = files.path("identities.toml").display().to_string();
     let base_url = fake.url();
     let settings = [
         ("BILLING_DATABASE_URL", database_url.as_str()),
         ("BILLING_ENCRYPTION_KEYS", KEYS),
         ("BILLING_LOG", "trace"),
+        ("BILLING_REQUIRE_APPROVAL", "1"),
         ("BILLING_TIPALTI_BASE_URL", base_url.as_str()),
         ("BILLING_TIPALTI_CLIENT_ID", "fake-client"),
         ("BILLING_TIPALTI_CLIENT_SECRET", CLIENT_SECRET),
@@ -208,6 +211,7 @@ async fn personal_data_and_secrets_are_nowhere_else(app: App) {
     let methods = keep_payment_methods(&mut caller).await;
     refuse_on_purpose(&mut caller, &methods).await;
     let settlement_id = settle(&mut caller).await;
+    approve(&mut caller, &approver, &settlement_id).await;
     pay(&mut caller, &fake, &settlement_id).await;
     clear_up(&mut caller, &methods).await;
     look_around(&mut caller, &fake).await;
@@ -539,6 +543,11 @@ async fn keep_payment_methods(caller: &mut Caller) -> Vec<proto::PaymentMethod> 
         request_id: request_id(),
     };
     let () = caller.done(Rpc::UpdatePaymentMethod, &request).await;
+    let request = proto::ListPaymentMethodChangesRequest {
+        account_id: "acct-company".to_owned(),
+        ..Default::default()
+    };
+    let () = caller.done(Rpc::ListPaymentMethodChanges, &request).await;
     made
 }
 
@@ -741,6 +750,21 @@ async fn settle(caller: &mut Caller) -> String {
     };
     let () = caller.done(Rpc::ListSkippedAccounts, &request).await;
     id
+}
+
+/// Whoever settled may not, and another may.
+async fn approve(caller: &mut Caller, approver: &Known, settlement_id: &str) {
+    let request = proto::ApproveSettlementRequest {
+        id: settlement_id.to_owned(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    caller
+        .refused(Rpc::ApproveSettlement, Code::FailedPrecondition, &request)
+        .await;
+    let own = std::mem::replace(&mut caller.authorization, approver.authorization());
+    let () = caller.done(Rpc::ApproveSettlement, &request).await;
+    caller.authorization = own;
 }
 
 async fn pay(caller: &mut Caller, fake: &FakeTipalti, settlement_id: &str) {
