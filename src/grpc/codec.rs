@@ -203,7 +203,9 @@ mod tests {
             payment_method_type: Some(inner),
             ..Default::default()
         };
-        assert!(!within_limit::<proto::CreatePaymentMethodTypeRequest>(&request.encode_to_vec()));
+        assert!(!within_limit::<proto::CreatePaymentMethodTypeRequest>(
+            &request.encode_to_vec()
+        ));
         // Strings, and the same field of another message is none.
         let filter = proto::BalanceFilter {
             account_ids: vec![String::new(); MAX_ITEMS + 1],
@@ -213,7 +215,9 @@ mod tests {
             filter: Some(filter),
             ..Default::default()
         };
-        assert!(!within_limit::<proto::ListOpenBalancesRequest>(&request.encode_to_vec()));
+        assert!(!within_limit::<proto::ListOpenBalancesRequest>(
+            &request.encode_to_vec()
+        ));
         assert!(within_limit::<proto::GetSettlementRequest>(&entries(MAX_ITEMS + 1)));
     }
 

@@ -5,14 +5,14 @@ mod balances;
 mod billing_details;
 mod call_log;
 mod caller;
-mod codec;
+pub(crate) mod codec;
 pub mod connections;
-mod convert;
+pub(crate) mod convert;
 mod deadline;
 mod error_details_layer;
 mod payment_methods;
 mod settlements;
-mod status;
+pub(crate) mod status;
 mod streams;
 mod tipalti;
 

@@ -159,9 +159,13 @@ fn messages_that_are_too_much_are_refused() {
         while unknown.len() < MAX_MESSAGE - 16 {
             unknown = with_bytes(unknown, 1000, b"");
         }
-        call(&channel, "SettlementsService/ListSettlements", vec![unknown]).await.unwrap();
+        call(&channel, "SettlementsService/ListSettlements", vec![unknown])
+            .await
+            .unwrap();
         let deep = nested(2000);
-        call(&channel, "SettlementsService/ListSettlements", vec![deep]).await.unwrap();
+        call(&channel, "SettlementsService/ListSettlements", vec![deep])
+            .await
+            .unwrap();
         // Groups have no length: a decoder must follow them.
         let groups = vec![0x0b_u8 | 0x80, 0x7d].repeat(100_000);
         let status = refused(&channel, "SettlementsService/ListSettlements", groups).await;
@@ -170,8 +174,18 @@ fn messages_that_are_too_much_are_refused() {
             let number = each.string_field().number().try_into().unwrap();
             let message = with_bytes(Vec::new(), number, &vec![b'a'; MAX_MESSAGE - 16]);
             let status = refused(&channel, &each.name, message).await;
-            assert_eq!(status.code(), Code::InvalidArgument, "{}: {}", each.name, status.message());
-            assert!(status.message().len() < 2000 && status.details().len() < 8000, "{}", each.name);
+            assert_eq!(
+                status.code(),
+                Code::InvalidArgument,
+                "{}: {}",
+                each.name,
+                status.message()
+            );
+            assert!(
+                status.message().len() < 2000 && status.details().len() < 8000,
+                "{}",
+                each.name
+            );
             let over = with_bytes(Vec::new(), number, &vec![b'a'; MAX_MESSAGE]);
             let status = refused(&channel, &each.name, over).await;
             assert_refused(&status, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
@@ -241,9 +255,12 @@ fn headers_have_a_limit() {
     beside(MEMORY, async |address| {
         // Many, and one that is large: the call is refused with HTTP's own status, and the connection goes on.
         let mut channel = channel(address).await;
-        let many = (0..1000).map(|number| (format!("x-{number}"), "a".repeat(10))).collect();
+        let many = (0..1000)
+            .map(|number| (format!("x-{number}"), "a".repeat(10)))
+            .collect();
         for headers in [many, vec![("x-large".to_owned(), "a".repeat(20_000))]] {
-            let mut request = http::Request::post(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
+            let mut request =
+                http::Request::post(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
             for (name, value) in headers {
                 request = request.header(name, value);
             }
@@ -274,13 +291,18 @@ fn headers_have_a_limit() {
 
 fn what_is_no_call_is_answered_or_closed() {
     beside(MEMORY, async |address| {
-        let garbage: Vec<u8> = (0..100_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let garbage: Vec<u8> = (0..100_000_u32)
+            .map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect();
         let mut oversized = raw::PREFACE.to_vec();
         oversized.extend([0xff, 0xff, 0xff, raw::DATA, 0, 0, 0, 0, 1]);
         for (what, bytes) in [
             ("garbage", garbage),
             ("HTTP/1.1", b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec()),
-            ("a TLS hello", [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 600]].concat()),
+            (
+                "a TLS hello",
+                [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 600]].concat(),
+            ),
             ("a frame of 16 MiB", oversized),
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -290,14 +312,25 @@ fn what_is_no_call_is_answered_or_closed() {
             assert!(heard.is_closed, "{what} is not closed");
         }
         let mut channel = channel(address).await;
-        for content_type in ["application/json", "text/plain", "application/x-www-form-urlencoded", ""] {
+        for content_type in [
+            "application/json",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "",
+        ] {
             let request = http::Request::post(format!("http://{address}{LIST}")).header("content-type", content_type);
             let channel = channel.ready().await.unwrap();
             let answer = channel.call(request.body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), 415, "{content_type}");
         }
         let request = http::Request::get(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
-        let answer = channel.ready().await.unwrap().call(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = channel
+            .ready()
+            .await
+            .unwrap()
+            .call(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 405);
     });
 }
@@ -312,7 +345,8 @@ fn compressed_messages_are_refused() {
             (Some("gzip"), Code::Unimplemented, "UNKNOWN_METHOD"),
             (Some("nothing"), Code::Unimplemented, "UNKNOWN_METHOD"),
         ] {
-            let mut request = http::Request::post(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
+            let mut request =
+                http::Request::post(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
             if let Some(encoding) = encoding {
                 request = request.header("grpc-encoding", encoding);
             }
@@ -326,7 +360,9 @@ fn compressed_messages_are_refused() {
     });
 }
 
-fn http_body_of(bytes: Vec<u8>) -> impl http_body::Body<Data = prost::bytes::Bytes, Error = std::convert::Infallible> + Send {
+fn http_body_of(
+    bytes: Vec<u8>,
+) -> impl http_body::Body<Data = prost::bytes::Bytes, Error = std::convert::Infallible> + Send {
     http_body_util::Full::new(prost::bytes::Bytes::from(bytes))
 }
 
@@ -365,11 +401,19 @@ fn floods_of_frames_take_no_memory() {
         let limit = 24 * 1024 * 1024;
         let call = raw::begin_call(LIST, 1);
         let floods = [
-            ("settings", raw::frame(raw::SETTINGS, 0, 0, &raw::setting(4, 65_535)), &[][..]),
+            (
+                "settings",
+                raw::frame(raw::SETTINGS, 0, 0, &raw::setting(4, 65_535)),
+                &[][..],
+            ),
             ("pings", raw::frame(raw::PING, 0, 0, &[7; 8]), &[]),
             ("priorities", raw::frame(raw::PRIORITY, 0, 1, &[0, 0, 0, 3, 16]), &[]),
             ("empty data", raw::frame(raw::DATA, 0, 1, &[]), &call),
-            ("windows", raw::frame(raw::WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()), &call),
+            (
+                "windows",
+                raw::frame(raw::WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()),
+                &call,
+            ),
             ("what no one knows", raw::frame(0xee, 0, 0, &[0; 8]), &[]),
         ];
         let floods = floods.map(|(what, frame, before)| async move {
@@ -455,7 +499,9 @@ fn connections_that_do_not_open_are_closed() {
                 }
                 false
             }));
-            let ended = timeout(Duration::from_secs(30), futures_util::future::join_all(ends)).await.unwrap();
+            let ended = timeout(Duration::from_secs(30), futures_util::future::join_all(ends))
+                .await
+                .unwrap();
             assert!(ended.into_iter().all(|ended| ended));
         };
         let channel = tls_channel(&connector, address).await.unwrap();
@@ -488,7 +534,11 @@ fn a_byte_at_a_time_is_served_and_holds_up_nobody() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             let heard = raw::listen(&mut stream, Duration::from_secs(1)).await;
-            assert!(heard.kinds.contains(&raw::DATA), "the slow are served too: {:?}", heard.kinds);
+            assert!(
+                heard.kinds.contains(&raw::DATA),
+                "the slow are served too: {:?}",
+                heard.kinds
+            );
         });
         futures_util::future::join_all(clients).await;
     });
