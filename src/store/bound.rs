@@ -51,7 +51,7 @@ const PARTS: [(&str, &str); 37] = [
 ];
 
 /// The same, in one file alone.
-const PARTS_OF_FILES: [(&str, &str, &str); 13] = [
+const PARTS_OF_FILES: [(&str, &str, &str); 17] = [
     ("account_settlements.rs", "for_update", "a literal of the backend"),
     ("entries.rs", "for_update", "a literal of the backend"),
     ("open_balances.rs", "for_update", "a literal of the backend"),
@@ -80,7 +80,23 @@ const PARTS_OF_FILES: [(&str, &str, &str); 13] = [
     ),
     ("provider_events.rs", "outcome.name()", "one of the names of an enum"),
     ("verify.rs", "rule.counted", "a table: a literal"),
-    ("verify.rs", "length", "a number, as `start` is"),
+    (
+        "payees.rs",
+        "tx.backend.for_no_key_update()",
+        "a literal of the backend",
+    ),
+    (
+        "payees.rs",
+        "tx.backend.for_update_skip_locked()",
+        "a literal of the backend",
+    ),
+    (
+        "provider_events.rs",
+        "row_id",
+        "an expression over a column, of the backend",
+    ),
+    ("verify.rs", "start", "a number"),
+    ("verify.rs", "length", "a number"),
 ];
 
 /// A statement has one of these words, or a comparison; what has none is a message of an error, or a name.

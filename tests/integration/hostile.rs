@@ -237,17 +237,22 @@ fn messages_that_never_end_take_what_was_sent_alone() {
         let mut connections = Vec::new();
         for _ in 0..4 {
             let mut stream = raw::opened(address, &[]).await;
+            let heard = raw::listen(&mut stream, Duration::from_millis(500)).await;
+            assert!(heard.kinds.contains(&raw::WINDOW_UPDATE), "its window is not open");
             for number in 0..200 {
                 let id = raw::stream_id(number);
                 let mut head = vec![0];
                 head.extend(u32::try_from(MAX_MESSAGE).unwrap().to_be_bytes());
-                head.extend([b'a'; 1000]);
+                head.extend([b'a'; 16_000]);
                 stream.write_all(&raw::begin_call(POST, id)).await.unwrap();
                 stream.write_all(&raw::frame(raw::DATA, 0, id, &head)).await.unwrap();
             }
             connections.push(stream);
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        for stream in &mut connections {
+            let heard = raw::listen(stream, Duration::from_millis(300)).await;
+            assert!(!heard.is_closed, "{:?}", heard.goaway);
+        }
     });
 }
 
@@ -322,6 +327,8 @@ fn what_is_no_call_is_answered_or_closed() {
             let channel = channel.ready().await.unwrap();
             let answer = channel.call(request.body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), 415, "{content_type}");
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_refused(&status, Code::InvalidArgument, "MALFORMED_MESSAGE");
         }
         let request = http::Request::get(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
         let answer = channel
@@ -332,6 +339,16 @@ fn what_is_no_call_is_answered_or_closed() {
             .await
             .unwrap();
         assert_eq!(answer.status(), 405);
+        // No message, and one that is cut off.
+        for body in [Vec::new(), vec![0, 0, 0], vec![0, 0, 0, 0, 4, 10, 2]] {
+            let request = http::Request::post(format!("http://{address}{LIST}"))
+                .header("content-type", "application/grpc")
+                .body(Body::new(http_body_of(body)))
+                .unwrap();
+            let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_refused(&status, Code::InvalidArgument, "MALFORMED_MESSAGE");
+        }
     });
 }
 
@@ -342,8 +359,8 @@ fn compressed_messages_are_refused() {
         message[0] = 1;
         for (encoding, code, reason) in [
             (None, Code::InvalidArgument, "MALFORMED_MESSAGE"),
-            (Some("gzip"), Code::Unimplemented, "UNKNOWN_METHOD"),
-            (Some("nothing"), Code::Unimplemented, "UNKNOWN_METHOD"),
+            (Some("gzip"), Code::Unimplemented, "MALFORMED_MESSAGE"),
+            (Some("nothing"), Code::Unimplemented, "MALFORMED_MESSAGE"),
         ] {
             let mut request =
                 http::Request::post(format!("http://{address}{LIST}")).header("content-type", "application/grpc");
@@ -443,6 +460,8 @@ fn answers_that_nobody_reads_take_no_memory() {
         for stream in &mut connections {
             let heard = raw::listen(stream, Duration::from_millis(1000)).await;
             assert!(!heard.kinds.contains(&raw::DATA), "there is no window");
+            let answered = heard.kinds.iter().filter(|kind| **kind == raw::HEADERS).count();
+            assert!(answered >= 200 && !heard.is_closed, "{answered} answers have begun");
         }
     });
 }
