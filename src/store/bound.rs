@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What may be put into statements, in any file, besides constants, which are in upper case.
-const PARTS: [(&str, &str); 37] = [
+const PARTS: &[(&str, &str)] = &[
     ("alias", "a name of this folder's own: the callers give literals"),
     ("column", "a name of this folder's own: the callers give literals"),
     ("create_time", "a column: the callers give literals"),
@@ -51,7 +51,30 @@ const PARTS: [(&str, &str); 37] = [
 ];
 
 /// The same, in one file alone.
-const PARTS_OF_FILES: [(&str, &str, &str); 17] = [
+const PARTS_OF_FILES: &[(&str, &str, &str)] = &[
+    ("rotation.rs", "columns", "columns of a table: literals"),
+    ("rotation.rs", "number", "a parameter's number"),
+    ("rotation.rs", "self.name", "a table: a literal"),
+    ("rotation.rs", "table.name", "a table: a literal"),
+    (
+        "rotation.rs",
+        "same_key.join(\" AND \")",
+        "comparisons of columns: literals",
+    ),
+    (
+        "rotation.rs",
+        "tx.backend.for_no_key_update_skip_locked()",
+        "a literal of the backend",
+    ),
+    ("destinations.rs", "accounts", "a subquery, of literals"),
+    ("destinations.rs", "query", "a subquery, of literals"),
+    ("destinations.rs", "lock", "a literal of the backend"),
+    (
+        "destinations.rs",
+        "none_if_empty(\"input.hash\")",
+        "an expression over a column",
+    ),
+    ("destinations.rs", "MAX_SHARED_COUNTED + 1", "a constant"),
     ("account_settlements.rs", "for_update", "a literal of the backend"),
     ("entries.rs", "for_update", "a literal of the backend"),
     ("open_balances.rs", "for_update", "a literal of the backend"),
@@ -153,31 +176,38 @@ fn parts(arguments: &str) -> (&str, Vec<String>) {
     });
     let (literal, rest) = inside.split_at(end.unwrap());
     let mut parts = Vec::new();
-    let mut positional = 0;
     for piece in literal.split('{').skip(1) {
         let name = piece.split('}').next().unwrap();
-        if name.is_empty() {
-            positional += 1;
-        } else {
+        // Without a name, or with a number: it is among the arguments behind the literal.
+        if name.parse::<usize>().is_err() && !name.is_empty() {
             parts.push(name.to_owned());
         }
     }
-    let rest = rest
-        .trim_start_matches('"')
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    let rest = rest.trim_matches([',', ' ']);
-    match positional {
-        0 => {}
-        1 => parts.push(rest.to_owned()),
-        _ => parts.extend(
-            rest.replace("join(\", \")", "join(\",\u{a0}\")")
-                .split(", ")
-                .map(|part| part.replace('\u{a0}', " ")),
-        ),
-    }
+    parts.extend(separated(rest.strip_prefix('"').unwrap()));
     (literal, parts)
+}
+
+/// The arguments behind a literal.
+fn separated(arguments: &str) -> Vec<String> {
+    let (mut found, mut current, mut depth, mut is_text) = (Vec::new(), String::new(), 0, false);
+    for character in arguments.chars() {
+        match character {
+            '"' => is_text = !is_text,
+            '(' if !is_text => depth += 1,
+            ')' if !is_text => depth -= 1,
+            _ => {}
+        }
+        if character == ',' && depth == 0 && !is_text {
+            found.push(std::mem::take(&mut current));
+        } else {
+            current.push(character);
+        }
+    }
+    found.push(current);
+    let found = found
+        .iter()
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    found.filter(|part| !part.is_empty()).collect()
 }
 
 fn is_constant(part: &str) -> bool {
