@@ -25,8 +25,11 @@ use crate::store::hashing::HashKeys;
 const MAX_ERROR_BYTES: usize = 8 * 1024;
 const PUBLIC_KEYS: &[u8] = include_bytes!("../fuzz/seeds/json_web_token_keys/ed25519");
 
-/// All targets, by the names of their files in `fuzz/`.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+/// A target with the name of its file in `fuzz/`.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 9] = [
     ("requests", requests),
     ("money", money),
     ("iban", iban),
