@@ -52,6 +52,12 @@ const PARTS: &[(&str, &str)] = &[
 
 /// The same, in one file alone.
 const PARTS_OF_FILES: &[(&str, &str, &str)] = &[
+    ("payment_methods.rs", "shared", "a condition of this folder: a literal"),
+    (
+        "payment_methods.rs",
+        "destinations::none_if_empty(\"input.destination_hash\")",
+        "an expression over a column",
+    ),
     ("rotation.rs", "columns", "columns of a table: literals"),
     ("rotation.rs", "number", "a parameter's number"),
     ("rotation.rs", "self.name", "a table: a literal"),
