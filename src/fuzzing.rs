@@ -106,6 +106,7 @@ pub fn requests(bytes: &[u8]) {
         36 => SyncSettlementRequest, |message| tipalti::sync(who, &message);
         37 => ListTipaltiEventsRequest, tipalti::list_events;
         38 => ListPayoutAlarmsRequest, tipalti::list_alarms;
+        39 => ApproveSettlementRequest, |message| settlements::approve_settlement(who, message);
     }
 }
 

@@ -19,7 +19,6 @@ const PARTS: &[(&str, &str)] = &[
     ("name", "a column of an input: the callers give literals"),
     ("names.join(\", \")", "the same, all of them"),
     ("columns.join(\", \")", "columns, made from such names"),
-    ("payee_columns()", "columns: a literal"),
     ("account", "a parameter: what `Conditions::bind` gives"),
     ("currency", "a parameter: what `Conditions::bind` gives"),
     ("event_id", "a parameter: what `Conditions::bind` gives"),
@@ -52,6 +51,22 @@ const PARTS: &[(&str, &str)] = &[
 
 /// The same, in one file alone.
 const PARTS_OF_FILES: &[(&str, &str, &str)] = &[
+    (
+        "open_balances.rs",
+        "destination_time!()",
+        "an expression over columns: a literal",
+    ),
+    (
+        "open_balances.rs",
+        "destination_time",
+        "an expression over columns: a literal",
+    ),
+    (
+        "open_balances.rs",
+        "payee_columns(terms.cool_off_hours > 0)",
+        "columns: one of two literals",
+    ),
+    ("settlements.rs", "tx.backend.for_update()", "a literal of the backend"),
     ("payment_methods.rs", "shared", "a condition of this folder: a literal"),
     (
         "payment_methods.rs",
