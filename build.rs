@@ -57,11 +57,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     fs::write(out_folder.join("rpcs.rs"), rpc_enum(&rpcs))?;
+    let mut config = tonic_prost_build::Config::new();
+    // The codec looks its messages up by their names.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(true)
+        .codec_path("crate::grpc::CountingCodec")
         // These hold personal data: `src/proto.rs` gives them a `Debug` that shows none, so that no log can print it.
         .skip_debug(REDACTED_MESSAGES)
-        .compile_fds(files)?;
+        .compile_fds_with_config(files, config)?;
     Ok(())
 }
 

@@ -8,6 +8,9 @@ pub mod authentication;
 pub mod billing;
 pub mod config;
 pub mod domain;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod payout;
 pub mod proto;

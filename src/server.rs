@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -12,6 +13,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::authentication::Access;
 use crate::billing::Billing;
+use crate::grpc::connections::Opened;
 use crate::grpc::{self, AuthenticationLayer, CallLogLayer, ErrorDetailsLayer, SERVICE_NAMES, connections};
 use crate::proto;
 
@@ -21,6 +23,13 @@ pub const MAX_CONCURRENT_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same for a connection: enough for all its streams, so that those whose answers nobody reads do not hold up the others.
 const CONNECTION_WINDOW: u32 = MAX_CONCURRENT_STREAMS * STREAM_WINDOW;
+/// Bytes of a call's headers, each with 32 more, as HTTP/2 counts them. A call with more is answered with HTTP's status 431.
+pub const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Streams that a client may have reset and the server not begun with, on one connection; more close it (CVE-2023-44487).
+pub const MAX_PENDING_RESETS: usize = 20;
+/// How long a connection may say nothing before it is asked whether it lives, and how long it may take to say so.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
 /// How long running calls may go on after a shutdown began.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// How often the database is asked whether it answers.
@@ -47,7 +56,10 @@ pub async fn run(
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIME))
         .layer(CallLogLayer)
         .layer(ErrorDetailsLayer)
         .layer(AuthenticationLayer::new(access.authentication))
@@ -58,11 +70,13 @@ pub async fn run(
             // Here, because the server's own setting holds for listeners that it opens itself: without it an answer of several
             // segments waits 40 ms for the caller's acknowledgement.
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = incoming.map(|accepted| accepted.map(Opened::new));
             let serving = server.serve_with_incoming_shutdown(incoming, stop);
             drained(serving, &shutdown).await
         }
         Some(transport) => {
             let connections = connections::accept(listener, transport, shutdown.clone());
+            let connections = connections.map(|accepted| accepted.map(Opened::new));
             drained(server.serve_with_incoming_shutdown(connections, stop), &shutdown).await
         }
     };

@@ -45,7 +45,7 @@ impl NewToken {
 }
 
 /// The identities of one state of the file.
-pub(super) struct Identities {
+pub(crate) struct Identities {
     by_name: HashMap<String, Identity>,
     tokens: Vec<([u8; HASH_BYTES], Identity)>,
 }
@@ -98,7 +98,7 @@ impl Identities {
 }
 
 /// Reads the file. Problems name places and names, never hashes.
-pub(super) fn parse(contents: &[Vec<u8>]) -> Result<Identities, String> {
+pub(crate) fn parse(contents: &[Vec<u8>]) -> Result<Identities, String> {
     let bytes = contents.first().map(Vec::as_slice).unwrap_or_default();
     let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8 text".to_owned())?;
     // The parser's own message has the line that is wrong, and a line may have a token that was put there by mistake.

@@ -49,7 +49,7 @@ pub struct Rules {
 }
 
 /// The keys of one state of the file, with the rules.
-pub(super) struct JsonWebTokens {
+pub(crate) struct JsonWebTokens {
     rules: Rules,
     keys: Vec<Key>,
 }
@@ -62,7 +62,7 @@ struct Key {
 
 impl JsonWebTokens {
     /// Reads the file of keys. Keys for encryption, and of kinds that are not known here, are left out.
-    pub(super) fn parse(rules: Rules, contents: &[Vec<u8>]) -> Result<Self, String> {
+    pub(crate) fn parse(rules: Rules, contents: &[Vec<u8>]) -> Result<Self, String> {
         signatures::install();
         let bytes = contents.first().map(Vec::as_slice).unwrap_or_default();
         let file: Value = serde_json::from_slice(bytes).map_err(|_| "it is no JSON".to_owned())?;
@@ -86,7 +86,7 @@ impl JsonWebTokens {
     }
 
     /// Whose token it is, if it is good now. Problems hold nothing of it.
-    pub(super) fn check(&self, token: &str) -> Result<Identity, String> {
+    pub(crate) fn check(&self, token: &str) -> Result<Identity, String> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(format!("the JSON web token is larger than {MAX_TOKEN_BYTES} bytes"));
         }

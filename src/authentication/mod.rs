@@ -3,8 +3,8 @@
 //! Knows neither gRPC nor the store. What it reads is in files, which are read again while the service runs (`src/reload.rs`).
 //! No token, hash or key is ever in an error or a log.
 
-mod identities;
-mod json_web_tokens;
+pub(crate) mod identities;
+pub(crate) mod json_web_tokens;
 mod signatures;
 pub mod transport;
 

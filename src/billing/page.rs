@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Billing, canonical};
 use crate::domain::error::{Error, Reason, Result};
+use crate::store::hashing::HashKeys;
 
 /// Rows of a page when the caller names no number.
 pub const DEFAULT_PAGE_SIZE: u32 = 50;
@@ -77,17 +78,7 @@ impl Billing {
         filter: &impl Serialize,
         page: &PageRequest,
     ) -> Result<Option<K>> {
-        if page.token.is_empty() {
-            return Ok(None);
-        }
-        let bytes = BASE64.decode(&page.token).map_err(|_| invalid())?;
-        let (signature, content) = bytes.split_first_chunk::<SIGNATURE_BYTES>().ok_or_else(invalid)?;
-        let token: Token<K> = serde_json::from_slice(content).map_err(|_| invalid())?;
-        let signed = self.store.hash_keys().signed_by_any(PURPOSE, content, signature)?;
-        if !signed || token.filter != fingerprint(list, filter)? {
-            return Err(invalid());
-        }
-        Ok(Some(token.after))
+        read_token(self.store.hash_keys(), list, filter, page)
     }
 
     /// Cuts the one row too many off, and makes the token of the next page from the last row that stays.
@@ -111,15 +102,45 @@ impl Billing {
 
     /// The token of the page that begins after a key.
     pub(crate) fn token_after<K: Serialize>(&self, list: &str, filter: &impl Serialize, after: K) -> Result<String> {
-        let content = canonical(&Token {
-            filter: fingerprint(list, filter)?,
-            after,
-        })?;
-        let mut bytes = self.store.hash_keys().keyed_hash(PURPOSE, &content)?.bytes;
-        bytes.truncate(SIGNATURE_BYTES);
-        bytes.extend(content);
-        Ok(BASE64.encode(bytes))
+        token_after(self.store.hash_keys(), list, filter, after)
     }
+}
+
+/// What [`Billing::read_token`] does, with these keys.
+pub(crate) fn read_token<K: DeserializeOwned>(
+    keys: &HashKeys,
+    list: &str,
+    filter: &impl Serialize,
+    page: &PageRequest,
+) -> Result<Option<K>> {
+    if page.token.is_empty() {
+        return Ok(None);
+    }
+    let bytes = BASE64.decode(&page.token).map_err(|_| invalid())?;
+    let (signature, content) = bytes.split_first_chunk::<SIGNATURE_BYTES>().ok_or_else(invalid)?;
+    let token: Token<K> = serde_json::from_slice(content).map_err(|_| invalid())?;
+    let signed = keys.signed_by_any(PURPOSE, content, signature)?;
+    if !signed || token.filter != fingerprint(list, filter)? {
+        return Err(invalid());
+    }
+    Ok(Some(token.after))
+}
+
+/// What [`Billing::token_after`] does, with these keys.
+pub(crate) fn token_after<K: Serialize>(
+    keys: &HashKeys,
+    list: &str,
+    filter: &impl Serialize,
+    after: K,
+) -> Result<String> {
+    let content = canonical(&Token {
+        filter: fingerprint(list, filter)?,
+        after,
+    })?;
+    let mut bytes = keys.keyed_hash(PURPOSE, &content)?.bytes;
+    bytes.truncate(SIGNATURE_BYTES);
+    bytes.extend(content);
+    Ok(BASE64.encode(bytes))
 }
 
 /// A short hash of which list with which filter; the signature protects it.

@@ -1,5 +1,6 @@
-//! Connections over TLS, for tonic to serve: handshakes in tasks of their own, bounded in number and time.
+//! Connections for tonic to serve: what opens one is bounded in time, and TLS handshakes, in tasks of their own, in number too.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,8 +20,11 @@ use tonic::transport::server::Connected;
 
 use crate::authentication::transport::{Transport, certificate_name};
 
-/// How long a handshake may take.
+/// How long a TLS handshake may take, and after it, or without TLS, the client's part of HTTP/2's opening.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// What a client of HTTP/2 sends first, at least: the preface, and the head of its settings. Until then the protocol's own pings do
+/// not find out who says nothing.
+const OPENING_BYTES: usize = 24 + 9;
 /// Handshakes at once. A connection beyond them is closed, not made to wait: those who open connections and say nothing would
 /// otherwise hold up everybody.
 pub const MAX_HANDSHAKES: usize = 1024;
@@ -78,6 +83,82 @@ pub(crate) fn accept(
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// A connection that ends unless its client opens HTTP/2 within [`HANDSHAKE_TIME`]. hyper has no such limit.
+#[derive(Debug)]
+pub(crate) struct Opened<S> {
+    stream: S,
+    /// What is still to come, and until when; none once it is open.
+    opening: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl<S> Opened<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(HANDSHAKE_TIME));
+        Self {
+            stream,
+            opening: Some((OPENING_BYTES, deadline)),
+        }
+    }
+}
+
+impl<S: Connected> Connected for Opened<S> {
+    type ConnectInfo = S::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Opened<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some((_, deadline)) = &mut this.opening
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some((missing, _)) = &mut this.opening {
+            *missing = missing.saturating_sub(buffer.filled().len().saturating_sub(before));
+            if *missing == 0 {
+                this.opening = None;
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 async fn hand_over(

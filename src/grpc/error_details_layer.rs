@@ -1,15 +1,17 @@
 //! Gives a reason to errors that tonic answers before a handler is called (a message too large, invalid UTF-8, an unknown
-//! method), and ends calls whose time is up. Every error of this service carries an `ErrorInfo`.
+//! method), refuses what is HTTP but no gRPC, and ends calls whose time is up. Every error of this service carries an `ErrorInfo`.
 
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tonic::Status;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::header::CONTENT_TYPE;
+use tonic::codegen::http::{HeaderValue, Method, Request, Response, StatusCode};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::deadline;
-use super::status::from_transport;
+use super::status::{from_transport, plain};
+use crate::proto::ErrorReason;
 
 /// Wraps a service in [`ErrorDetails`].
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +35,7 @@ impl<S, B, C> Service<Request<B>> for ErrorDetails<S>
 where
     S: Service<Request<B>, Response = Response<C>>,
     S::Future: Send + 'static,
-    C: Default + 'static,
+    C: Default + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -44,6 +46,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Some(refused) = refuse_other_protocols(&request) {
+            return Box::pin(async move { Ok(refused) });
+        }
         let deadline = deadline::of(request.headers());
         let response = self.inner.call(request);
         Box::pin(async move {
@@ -55,10 +60,33 @@ where
     }
 }
 
+/// With HTTP's own status, as gRPC's specification wants it, besides a reason: tonic would take any content type.
+fn refuse_other_protocols<Q, B: Default>(request: &Request<Q>) -> Option<Response<B>> {
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let (status, message) = if request.method() != Method::POST {
+        (StatusCode::METHOD_NOT_ALLOWED, "gRPC is called with POST")
+    } else if !content_type.is_some_and(is_grpc) {
+        let message = "the content type must be application/grpc or application/grpc+proto";
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    } else {
+        return None;
+    };
+    let mut refused = plain(Code::InvalidArgument, ErrorReason::MalformedMessage, message).into_http();
+    *refused.status_mut() = status;
+    Some(refused)
+}
+
+fn is_grpc(content_type: &[u8]) -> bool {
+    let parameters = |rest: &[u8]| matches!(rest.first(), None | Some(b';'));
+    content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| parameters(rest) || rest.strip_prefix(b"+proto").is_some_and(parameters))
+}
+
 /// Only answers without a body carry their status in the headers; streams map theirs themselves.
 fn explain<B: Default>(mut response: Response<B>) -> Response<B> {
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != tonic::Code::Ok && status.details().is_empty() => {
+        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
             let mut explained = from_transport(status).into_http();
             *explained.extensions_mut() = std::mem::take(response.extensions_mut());
             explained

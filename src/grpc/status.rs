@@ -15,6 +15,8 @@ pub(crate) const DOMAIN: &str = "affiliate-billing";
 const MAX_VIOLATIONS: usize = 20;
 /// When to call again after `UNAVAILABLE`.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// In what tonic says of messages that it can't take.
+const OF_THE_CALLER: [&str; 4] = ["decode", "decoding", "protocol error", "Missing request message"];
 const PREFIX: &str = "ERROR_REASON_";
 
 /// The status for an error. Logs the cause of what is not the caller's doing.
@@ -126,7 +128,8 @@ pub(crate) fn from_transport(status: Status) -> Status {
     let message = status.message();
     match status.code() {
         // tonic answers INTERNAL to a message that can't be decoded, but it is the caller's.
-        Code::Internal if message.contains("decode") || message.contains("protocol error") => plain(
+        // The same of one that is cut or missing.
+        Code::Internal if OF_THE_CALLER.iter().any(|words| message.contains(words)) => plain(
             Code::InvalidArgument,
             ErrorReason::MalformedMessage,
             "the message can't be decoded: is it a protobuf message of this method, with valid UTF-8 in its strings",
@@ -135,6 +138,11 @@ pub(crate) fn from_transport(status: Status) -> Status {
             Code::ResourceExhausted,
             ErrorReason::MessageTooLarge,
             "the message is larger than the 4 MiB that the server takes: send fewer items at once",
+        ),
+        Code::Unimplemented if message.contains("compressed") => plain(
+            Code::Unimplemented,
+            ErrorReason::MalformedMessage,
+            "compressed messages are not taken: send them as they are, without grpc-encoding",
         ),
         Code::Unimplemented => plain(
             Code::Unimplemented,

@@ -64,6 +64,18 @@ impl HashKeys {
         }
     }
 
+    /// One key that is no database's.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_nobody() -> Self {
+        let key = HashKey {
+            id: "fuzzing".to_owned(),
+            secret: Zeroizing::new([7; 32]),
+        };
+        Self {
+            keys: Arc::new(vec![key]),
+        }
+    }
+
     /// Keyed hash of a content for one purpose, with the writing key.
     pub fn keyed_hash(&self, purpose: &str, content: &[u8]) -> Result<KeyedHash> {
         let key = self.keys.first().ok_or_else(|| Error::internal("no hash key"))?;

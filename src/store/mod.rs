@@ -6,6 +6,8 @@
 pub(crate) mod account_settlements;
 pub(crate) mod accruals;
 pub(crate) mod billing_details;
+#[cfg(test)]
+mod bound;
 pub(crate) mod conditions;
 mod connect;
 pub(crate) mod destinations;

@@ -19,6 +19,7 @@ mod delete;
 mod entries;
 mod errors;
 mod flow;
+mod hostile;
 mod imports;
 mod key_rotation;
 mod leaks;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
             entries::scenarios(),
             errors::scenarios(),
             flow::scenarios(),
+            hostile::scenarios(),
             imports::scenarios(),
             key_rotation::scenarios(),
             leaks::scenarios(),
