@@ -16,6 +16,7 @@ use crate::statements::{CURRENCY, OCCUR_DAY, OCCUR_TIME};
 
 const DETAILS_TABLE: &str = "billing_details_versions";
 const METHODS_TABLE: &str = "payment_method_versions";
+const CHANGES_TABLE: &str = "payment_method_changes";
 /// The account that the service makes itself, and the others are copies of. It never has an entry.
 const FIRST_ACCOUNT: &str = "a-first";
 const BATCH: usize = 5000;
@@ -47,9 +48,10 @@ pub(crate) struct Sealer {
     keys: SealingKeys,
     details: serde_json::Value,
     method: serde_json::Value,
+    change: serde_json::Value,
 }
 
-/// Versions to insert, sealed.
+/// Versions or changes to insert, sealed.
 pub(crate) struct SealedRows {
     ids: Vec<Uuid>,
     accounts: Vec<String>,
@@ -63,6 +65,7 @@ impl Sealer {
         Ok(Self {
             details: sealed_value(driver, &keys, DETAILS_TABLE).await?,
             method: sealed_value(driver, &keys, METHODS_TABLE).await?,
+            change: sealed_value(driver, &keys, CHANGES_TABLE).await?,
             keys,
         })
     }
@@ -75,6 +78,11 @@ impl Sealer {
     /// Payment methods of accounts.
     pub(crate) fn methods(&self, accounts: &[String]) -> Outcome<SealedRows> {
         seal_each(&self.keys, METHODS_TABLE, &self.method, accounts)
+    }
+
+    /// The history of their creation.
+    pub(crate) fn method_changes(&self, accounts: &[String]) -> Outcome<SealedRows> {
+        seal_each(&self.keys, CHANGES_TABLE, &self.change, accounts)
     }
 }
 
@@ -185,6 +193,9 @@ pub(crate) async fn insert_details(driver: &mut Driver, rows: SealedRows) -> Out
 /// Inserts payment methods.
 pub(crate) async fn insert_methods(driver: &mut Driver, rows: SealedRows) -> Outcome<()> {
     let method_ids: Vec<Uuid> = rows.ids.iter().map(|_| Uuid::now_v7()).collect();
+    // As long as a keyed hash, and as different.
+    let hash = |id: &Uuid| [*id, Uuid::new_v4()].iter().flat_map(|half| *half.as_bytes()).collect();
+    let hashes: Vec<Vec<u8>> = rows.ids.iter().map(hash).collect();
     let mut values = Vec::new();
     let columns = vec![
         ("id", Column::Uuid(rows.ids.clone())),
@@ -203,11 +214,35 @@ pub(crate) async fn insert_methods(driver: &mut Driver, rows: SealedRows) -> Out
         ("id", Column::Uuid(rows.ids)),
         ("method_id", Column::Uuid(method_ids)),
         ("account_id", Column::Text(rows.accounts)),
+        ("hash", Column::Bytes(hashes)),
     ];
     let input = driver.input(columns, &mut values);
     let sql = format!(
-        "INSERT INTO payment_methods (id, account_id, currency_code, type_id, is_default, version_id, revision, create_time, update_time) \
-         SELECT input.method_id, input.account_id, '{CURRENCY}', 'bank_transfer', TRUE, input.id, 1, {OCCUR_TIME}, {OCCUR_TIME} FROM {input}"
+        "INSERT INTO payment_methods (id, account_id, currency_code, type_id, is_default, version_id, destination_hash, \
+             destination_hash_version_id, destination_time, destination_time_version_id, revision, create_time, update_time) \
+         SELECT input.method_id, input.account_id, '{CURRENCY}', 'bank_transfer', TRUE, input.id, input.hash, \
+             input.id, {OCCUR_TIME}, input.id, 1, {OCCUR_TIME}, {OCCUR_TIME} FROM {input}"
+    );
+    driver.execute(&sql, values).await?;
+    Ok(())
+}
+
+/// Inserts the history of the creation of payment methods.
+pub(crate) async fn insert_method_changes(driver: &mut Driver, rows: SealedRows) -> Outcome<()> {
+    let mut values = Vec::new();
+    let columns = vec![
+        ("id", Column::Uuid(rows.ids.clone())),
+        ("account_id", Column::Text(rows.accounts)),
+        // Whose it is does not matter here.
+        ("payment_method_id", Column::Uuid(rows.ids)),
+        ("sealed", Column::Bytes(rows.sealed)),
+    ];
+    let input = driver.input(columns, &mut values);
+    let sql = format!(
+        "INSERT INTO payment_method_changes (id, account_id, payment_method_id, kind, currency_code, type_id, actor, rpc, \
+             request_id, key_id, sealed, change_time) \
+         SELECT input.id, input.account_id, input.payment_method_id, 'CREATED', '{CURRENCY}', 'bank_transfer', 'seed', \
+             'ImportPaymentMethods', '', 'k1', input.sealed, {OCCUR_TIME} FROM {input}"
     );
     driver.execute(&sql, values).await?;
     Ok(())
@@ -218,6 +253,7 @@ pub(crate) async fn empty_accounts(driver: &mut Driver) -> Outcome<()> {
     let tables = [
         "payment_methods",
         "payment_method_versions",
+        "payment_method_changes",
         "billing_details",
         "billing_details_versions",
     ];

@@ -134,20 +134,26 @@ impl Race for Import {
     }
 
     async fn yardstick(&mut self) -> Outcome<f64> {
-        let mut chunks: Vec<SealedRows> = Vec::new();
+        let mut chunks: Vec<(SealedRows, Option<SealedRows>)> = Vec::new();
         for number in 0..self.accounts.div_ceil(CHUNK) {
             let accounts = accounts_of(number, self.accounts);
             chunks.push(match self.kind {
-                Kind::BillingDetails => self.sealer.details(&accounts)?,
-                Kind::PaymentMethods => self.sealer.methods(&accounts)?,
+                Kind::BillingDetails => (self.sealer.details(&accounts)?, None),
+                Kind::PaymentMethods => (
+                    self.sealer.methods(&accounts)?,
+                    Some(self.sealer.method_changes(&accounts)?),
+                ),
             });
         }
         let start = Instant::now();
-        for chunk in chunks {
+        for (chunk, changes) in chunks {
             self.connection.begin().await?;
-            match self.kind {
-                Kind::BillingDetails => seed::insert_details(&mut self.connection, chunk).await?,
-                Kind::PaymentMethods => seed::insert_methods(&mut self.connection, chunk).await?,
+            match changes {
+                None => seed::insert_details(&mut self.connection, chunk).await?,
+                Some(changes) => {
+                    seed::insert_methods(&mut self.connection, chunk).await?;
+                    seed::insert_method_changes(&mut self.connection, changes).await?;
+                }
             }
             self.connection.commit().await?;
         }
