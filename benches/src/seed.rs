@@ -248,23 +248,19 @@ pub(crate) async fn insert_method_changes(driver: &mut Driver, rows: SealedRows)
     Ok(())
 }
 
-/// Removes all accounts, which must have no payouts.
+/// Removes all accounts and their settlements.
 pub(crate) async fn empty_accounts(driver: &mut Driver) -> Outcome<()> {
-    let tables = [
+    let accounts = [
         "payment_methods",
         "payment_method_versions",
         "payment_method_changes",
         "billing_details",
         "billing_details_versions",
     ];
+    let tables = [&OF_SETTLEMENTS[..], &["entries", "accruals"], &accounts].concat();
+    empty(driver, &tables).await?;
     if driver.is_postgres() {
-        // All that refers to them is empty.
-        return driver
-            .script(&format!("TRUNCATE {} CASCADE; CHECKPOINT", tables.join(", ")))
-            .await;
-    }
-    for table in tables {
-        driver.script(&format!("DELETE FROM {table}")).await?;
+        return driver.script("CHECKPOINT").await;
     }
     tidy(driver).await
 }
@@ -277,31 +273,40 @@ pub(crate) struct Owed {
     pub(crate) days: usize,
 }
 
+/// The tables of settlements and what refers to them, those that refer first.
+pub(crate) const OF_SETTLEMENTS: [&str; 9] = [
+    "request_ids",
+    "payout_alarms",
+    "payouts",
+    "skipped_accounts",
+    "released_accruals",
+    "status_changes",
+    "settlement_counters",
+    "account_settlements",
+    "settlements",
+];
+
 /// Empties the ledger and its settlements; accounts and how they are paid stay.
 pub(crate) async fn empty_ledger(driver: &mut Driver) -> Outcome<()> {
-    let tables = [
-        "request_ids",
-        "payout_alarms",
-        "payouts",
-        "skipped_accounts",
-        "released_accruals",
-        "status_changes",
-        "settlement_counters",
-        "entries",
-        "accruals",
-        "account_settlements",
-        "settlements",
-    ];
+    // Entries refer to accruals, and these to settlements.
+    let tables = [&OF_SETTLEMENTS[..5], &["entries", "accruals"], &OF_SETTLEMENTS[5..]].concat();
+    empty(driver, &tables).await?;
     if driver.is_postgres() {
         // Not vacuumed: a table that PostgreSQL knows to be empty is planned otherwise than a new one.
-        return driver
-            .script(&format!("TRUNCATE {}; CHECKPOINT", tables.join(", ")))
-            .await;
+        return driver.script("CHECKPOINT").await;
+    }
+    tidy(driver).await
+}
+
+/// Removes all rows of tables that nothing else refers to, those that refer first.
+pub(crate) async fn empty(driver: &mut Driver, tables: &[&str]) -> Outcome<()> {
+    if driver.is_postgres() {
+        return driver.script(&format!("TRUNCATE {}", tables.join(", "))).await;
     }
     for table in tables {
         driver.script(&format!("DELETE FROM {table}")).await?;
     }
-    tidy(driver).await
+    Ok(())
 }
 
 /// Brings a database to rest, so that no turn pays for what another left.

@@ -63,26 +63,13 @@ pub(crate) async fn settle_everything(channel: &Channel) -> Outcome<usize> {
 
 /// Opens what runs claimed, as if there had been none.
 pub(crate) async fn unsettle(driver: &mut Driver) -> Outcome<()> {
-    let tables = [
-        "request_ids",
-        "skipped_accounts",
-        "released_accruals",
-        "status_changes",
-        "settlement_counters",
-        "account_settlements",
-        "settlements",
-    ];
     driver
         .script("UPDATE accruals SET account_settlement_id = NULL, accepting = TRUE")
         .await?;
+    seed::empty(driver, &seed::OF_SETTLEMENTS).await?;
     if driver.is_postgres() {
-        driver.script(&format!("TRUNCATE {}", tables.join(", "))).await?;
         // Rows of their own again, so that every run finds the table as the first did.
         driver.script("VACUUM FULL accruals").await?;
-    } else {
-        for table in tables {
-            driver.script(&format!("DELETE FROM {table}")).await?;
-        }
     }
     seed::tidy(driver).await
 }
