@@ -510,12 +510,7 @@ async fn insert_payouts(driver: &mut Driver, settlement_id: Uuid, payouts: &[Pay
 }
 
 async fn claim(driver: &mut Driver, payouts: &[Payout], through: i32) -> Outcome<()> {
-    let accounts = payouts.iter().map(|payout| payout.account_id.clone());
-    let mut values = vec![
-        Value::Int(through),
-        Value::Text(accounts.clone().min().unwrap_or_default()),
-        Value::Text(accounts.max().unwrap_or_default()),
-    ];
+    let mut values = vec![Value::Int(through)];
     let columns = vec![
         (
             "account_id",
@@ -528,12 +523,16 @@ async fn claim(driver: &mut Driver, payouts: &[Payout], through: i32) -> Outcome
         ),
     ];
     let input = driver.input(columns, &mut values);
+    let condition = "a.account_id = input.account_id AND a.currency_code = input.currency_code \
+    AND a.account_settlement_id IS NULL AND NOT a.accepting AND (a.debt OR a.available_day <= $1)";
+    let claimable = if driver.is_postgres() {
+        format!("CROSS JOIN LATERAL (SELECT a.id FROM accruals a WHERE {condition} OFFSET 0) AS a")
+    } else {
+        format!("JOIN accruals AS a ON {condition}")
+    };
     let sql = format!(
-        "UPDATE accruals SET account_settlement_id = input.account_settlement_id FROM {input} \
-         WHERE accruals.account_id = input.account_id AND accruals.currency_code = input.currency_code \
-         AND accruals.account_id >= $2 AND accruals.account_id <= $3 \
-         AND accruals.account_settlement_id IS NULL AND NOT accruals.accepting \
-         AND (accruals.debt OR accruals.available_day <= $1)"
+        "UPDATE accruals SET account_settlement_id = found.account_settlement_id \
+         FROM (SELECT a.id, input.account_settlement_id FROM {input} {claimable}) AS found WHERE accruals.id = found.id"
     );
     driver.execute(&sql, values).await?;
     Ok(())

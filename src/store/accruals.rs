@@ -164,6 +164,10 @@ struct OpenRow {
     amount: i64,
 }
 
+/// What a run with the cut-off `$1` may claim of the accounts and currencies of `input`.
+const CLAIMABLE: &str = "a.account_id = input.account_id AND a.currency_code = input.currency_code \
+    AND a.account_settlement_id IS NULL AND NOT a.accepting AND (a.debt OR a.available_day <= $1)";
+
 /// Claims all that a run may claim of accounts and currencies, each for its account settlement; how many accruals that were.
 /// What the run has locked and summed in its snapshot is what this sees.
 pub(crate) async fn claim_all(tx: &Tx, claims: &[(AccountId, Currency, Uuid)], through: Date) -> Result<u64> {
@@ -174,24 +178,12 @@ pub(crate) async fn claim_all(tx: &Tx, claims: &[(AccountId, Currency, Uuid)], t
         )
         .text("currency_code", claims.iter().map(|(_, currency, _)| currency.code()))
         .uuid("account_settlement_id", claims.iter().map(|(_, _, id)| *id));
-    let accounts = claims.iter().map(|(account_id, _, _)| account_id.as_str());
-    let (first, last) = (accounts.clone().min(), accounts.max());
-    let (source, mut values) = rows.source(tx.backend, 4);
-    values.splice(
-        0..0,
-        [
-            through.as_days().into(),
-            first.unwrap_or_default().into(),
-            last.unwrap_or_default().into(),
-        ],
-    );
-    // The range says nothing that the pairs do not say: it keeps PostgreSQL from reading all open accruals for each batch.
+    let (source, mut values) = rows.source(tx.backend, 2);
+    values.insert(0, through.as_days().into());
+    let claimable = tx.backend.join_each("accruals", "a", CLAIMABLE);
     let sql = format!(
-        "UPDATE accruals SET account_settlement_id = input.account_settlement_id FROM {source} \
-         WHERE accruals.account_id = input.account_id AND accruals.currency_code = input.currency_code \
-         AND accruals.account_id >= $2 AND accruals.account_id <= $3 \
-         AND accruals.account_settlement_id IS NULL AND NOT accruals.accepting \
-         AND (accruals.debt OR accruals.available_day <= $1)"
+        "UPDATE accruals SET account_settlement_id = found.account_settlement_id \
+         FROM (SELECT a.id, input.account_settlement_id FROM {source} {claimable}) AS found WHERE accruals.id = found.id"
     );
     tx.execute(&sql, values).await
 }
@@ -206,8 +198,7 @@ pub(crate) async fn claimable(
     values.insert(0, through.as_days().into());
     let sql = format!(
         "SELECT a.id, a.account_id, a.currency_code, a.available_day, a.debt, a.amount \
-         FROM {source} JOIN accruals a ON a.account_id = input.account_id AND a.currency_code = input.currency_code \
-         WHERE a.account_settlement_id IS NULL AND NOT a.accepting AND (a.debt OR a.available_day <= $1) \
+         FROM {source} JOIN accruals a ON {CLAIMABLE} \
          ORDER BY a.account_id, a.currency_code, a.available_day, CASE WHEN a.amount < 0 THEN 0 ELSE 1 END, a.id"
     );
     let rows: Vec<OpenRow> = tx.fetch_all(&sql, values).await?;

@@ -228,6 +228,17 @@ impl Backend {
         }
     }
 
+    /// Joins the rows of a table to those of `input` by a condition, each row of `input` in turn by an index: PostgreSQL has no
+    /// other choice, so that it compares no row with all of `input` where it does not know how many rows there are.
+    pub(crate) fn join_each(self, table: &str, alias: &str, condition: &str) -> String {
+        match self {
+            Self::Postgres => format!(
+                "CROSS JOIN LATERAL (SELECT {alias}.id FROM {table} {alias} WHERE {condition} OFFSET 0) AS {alias}"
+            ),
+            Self::Sqlite => format!("JOIN {table} AS {alias} ON {condition}"),
+        }
+    }
+
     /// A UUID of its text without hyphens; null of null.
     pub(crate) fn uuid_of_text(self, expression: &str) -> String {
         match self {
