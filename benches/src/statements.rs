@@ -358,7 +358,8 @@ pub(crate) async fn settle_all(driver: &mut Driver, through: i32) -> Outcome<usi
     let settlement_id = Uuid::now_v7();
     driver
         .execute(
-            "INSERT INTO settlements (id, note, available_through, skipped_count, actor, create_time) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO settlements (id, note, available_through, skipped_count, actor, create_time, approval_required) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
             vec![
                 Value::Uuid(settlement_id),
                 Value::Text(String::new()),
@@ -366,6 +367,7 @@ pub(crate) async fn settle_all(driver: &mut Driver, through: i32) -> Outcome<usi
                 Value::BigInt(0),
                 Value::Text(ACTOR.to_owned()),
                 Value::BigInt(NOW),
+                Value::Bool(false),
             ],
         )
         .await?;
@@ -440,7 +442,9 @@ async fn list_balances(driver: &mut Driver, through: i32) -> Outcome<Vec<Payout>
         let sql = format!(
             "SELECT b.*, (SELECT h.id FROM payout_holds h WHERE h.account_id = b.account_id AND h.release_time IS NULL) IS NOT NULL AS on_hold, \
          (SELECT d.version_id FROM billing_details d WHERE d.account_id = b.account_id) AS billing_details_version_id, \
-         (SELECT m.version_id {method}) AS method_version_id, (SELECT m.type_id {method}) AS method_type_id FROM ( \
+         (SELECT m.version_id {method}) AS method_version_id, (SELECT m.type_id {method}) AS method_type_id, \
+         (SELECT p.payable FROM payees p WHERE p.id = (SELECT m.payee_id {method} AND m.payee_version_id = m.version_id)) \
+             AS payee_payable, CAST(NULL AS bigint) AS destination_time FROM ( \
             SELECT a.account_id, a.currency_code, \
                 CAST(coalesce(sum(CASE WHEN {claimable} AND {due} THEN a.amount END), 0) AS bigint) AS open_amount, \
                 CAST(coalesce(sum(CASE WHEN {open} AND NOT {due} THEN a.amount END), 0) AS bigint) AS pending_amount, \
