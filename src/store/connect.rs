@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use affiliate_billing_migrations::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection as _, Error as SqlxError};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbErr};
 
 use super::hashing::HashKeys;
@@ -266,7 +267,21 @@ async fn connect_sqlite(
             Access::Read => sqlite.pragma("query_only", "ON"),
         }
     });
+    connect.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(is_outside_transactions(connection)))
+    });
     Database::connect(connect).await.map_err(failed)
+}
+
+/// Whether a connection may go back to its pool. After a commit that failed, as on a full disk, SQLite may have ended the
+/// transaction by itself or not, and the library loses count: its next transaction would be a savepoint in one that nobody ever
+/// commits, and what was acknowledged would be gone.
+async fn is_outside_transactions(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
+    if connection.is_in_transaction() {
+        // A rollback that is still under way ends before this does.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 async fn connect_postgres(options: &StoreOptions, max_connections: u32) -> Result<DatabaseConnection, ConnectError> {
