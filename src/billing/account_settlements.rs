@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -64,11 +65,9 @@ pub(super) fn reading_queue() -> Arc<ReadingQueue> {
 async fn read_together(reader: Reader, together: Vec<Waiting<Uuid, AccountSettlement>>) {
     let ids: Vec<Uuid> = together.iter().map(|waiting| waiting.item).collect();
     let Ok(rows) = store::find_many(&reader, &ids).await else {
-        for waiting in together {
-            let row = store::find(&reader, waiting.item).await;
-            let id = waiting.item;
-            waiting.answer(row.and_then(|row| row.ok_or_else(|| account_settlement_not_found(id))));
-        }
+        // At once, not one after the other: without a database each waits its time for a connection.
+        let alone = together.into_iter().map(|waiting| read_alone(&reader, waiting));
+        join_all(alone).await;
         return;
     };
     let rows: HashMap<Uuid, AccountSettlement> = rows.into_iter().map(|row| (row.id, row)).collect();
@@ -77,6 +76,12 @@ async fn read_together(reader: Reader, together: Vec<Waiting<Uuid, AccountSettle
         let row = rows.get(&id).cloned();
         waiting.answer(row.ok_or_else(|| account_settlement_not_found(id)));
     }
+}
+
+async fn read_alone(reader: &Reader, waiting: Waiting<Uuid, AccountSettlement>) {
+    let id = waiting.item;
+    let row = store::find(reader, id).await;
+    waiting.answer(row.and_then(|row| row.ok_or_else(|| account_settlement_not_found(id))));
 }
 
 impl Billing {
